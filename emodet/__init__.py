@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Face", "Recognizer", "Result", "__version__", "annotate", "open_video"]
 
-_HOMES = {
+_MODULES = {
     "Face": "faces",
     "Recognizer": "recognizer",
     "Result": "result",
@@ -28,9 +28,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Imported on first use: importing the package loads nothing heavy.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"emodet.inference.{_HOMES[name]}"), name)
+    # Lazy imports: `import emodet` loads no heavy library.
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"emodet.inference.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``emodet COMMAND …``. Loads nothing but the command that is named."""
+"""The command line ``emodet COMMAND …``. Imports only the module of that command."""
 
 import gc
 import runpy
@@ -12,15 +12,15 @@ from emodet.installation import exit_with, typed_as
 
 COMMANDS = {
     "predict": "find faces in images, videos and cameras, and recognise their emotions",
-    "app": "the page in the browser, and the REST interface",
+    "app": "serve the page for the browser and the REST interface",
     "demo": "recognise a portrait that is part of the package",
     "train": "train a model",
     "evaluate": "evaluate a checkpoint or a model file on labelled faces",
     "export": "export a trained model as a model file, or the page as a static folder",
     "prepare": "list a data set, and crop and pack it for training",
-    "audit": "look for duplicates, label issues and poor images in a data set",
+    "audit": "find duplicates, label issues and poor images in a data set",
     "compare": "compare training runs",
-    "doctor": "what is installed and what is missing, with its remedy",
+    "doctor": "check the installation and print how to add what is missing",
 }
 
 
@@ -44,9 +44,9 @@ def _dispatch() -> int:
         typed_as(prefix)
         sys.argv[1:] = typed
         if name in ("train", "evaluate", "export", "prepare", "audit"):
-            sys.path.append("")  # classes of one's own are found here, as by `python -m`, but shadow no library
-        gc.disable()  # until the command is imported; `exit_with` enables it
-        # As the main module: processes that this one starts, such as ranks of a training, find it by its name.
+            sys.path.append("")  # import user classes from here, as `python -m` does, but shadow no library
+        gc.disable()  # faster imports; `exit_with` enables it again
+        # Run as the main module, which child processes, such as the ranks of a training, import by its name.
         runpy.run_module(f"emodet.{name}", run_name="__main__", alter_sys=True)
     else:
         is_input = "." in name or name.isdecimal() or Path(name).exists()

@@ -1,4 +1,4 @@
-"""Types of numpy arrays, by their dtype."""
+"""Type aliases of numpy arrays, by dtype."""
 
 from typing import Any
 

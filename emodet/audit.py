@@ -1,8 +1,8 @@
 """Audit a data set: ``python -m emodet.audit data=NAME data.root=/path``.
 
 Finds duplicates, label issues, wrong class orders, image issues and crops without a face. Writes a self-contained page,
-figures as JSON, and proposed corrections for ``data.corrections=FILE`` of a training. ``quick=true`` trains no net and
-runs no detector.
+the figures as JSON, and a file of proposed corrections, which a training reads with ``data.corrections=FILE``.
+``quick=true`` trains no net and runs no detector.
 """
 
 from emodet.arrays import UInt8
@@ -38,11 +38,11 @@ from emodet.training.signals import Interrupted
 
 @command("audit")
 def main(values: dict[str, Any]) -> None:
-    """Check everything, write the results, print a summary."""
+    """Run the checks, write the results and print a summary."""
     quiet_lightning()
     settings = without_none(values)
     set_threads(settings.get("threads"))
-    audit = Audit(settings)  # refuses values before the long work
+    audit = Audit(settings)  # raises for invalid values before the slow part
     data = build_data(settings)
     data.prepare_data()
     data.setup()
@@ -59,10 +59,10 @@ def main(values: dict[str, Any]) -> None:
 
 
 class Audit:
-    """The checks, with their options.
+    """The checks and their options.
 
     Args:
-        settings: Of the command, see `emodet.config.AuditConfig`.
+        settings: Settings of the command, see `emodet.config.AuditConfig`.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -80,7 +80,7 @@ class Audit:
         self.detector = make_detector(settings["detector"], threads=threads) if detects else None
 
     def examine(self, data: EmotionDataModule, folder: Path) -> Findings:
-        """Run the checks; finished folds in `folder` are not trained again."""
+        """Run the checks. A fold whose predictions are already in `folder` is not trained again."""
         table, settings, model = data.pack.table, self.settings, self.model
         lacking = [] if model is None else [name for name in data.class_names if name not in model.info.class_names]
         if lacking and settings["model"] not in SHIPPED:
@@ -94,8 +94,8 @@ class Audit:
             write_probabilities(out_of_fold, table, data.class_names, folder / "out_of_fold.parquet")
             noise = find_label_noise(table, out_of_fold)
         if self.detector is not None:
-            detect, most = _best_score(self.detector), settings.get("detector_faces")
-            undetected = detect_faces(data.pack, detect, self.detector.name, most, settings["seed"])
+            score, max_faces = _best_score(self.detector), settings.get("detector_faces")
+            undetected = detect_faces(data.pack, score, self.detector.name, max_faces, settings["seed"])
         skipped = {
             f"Class order: not checked by model={settings['model']}, which lacks {', '.join(lacking)}.": bool(lacking),
             "Label issues: not checked, because quick=true trains no nets.": noise is None,
@@ -116,8 +116,8 @@ class Audit:
 
 def _best_score(detector: Detector) -> Callable[[UInt8], float]:
     def score(image: UInt8) -> float:
-        found = detector(image, longest_side=LONGEST_SIDE, min_score=MIN_SCORE)
-        return found[0].score if found else 0.0
+        faces = detector(image, longest_side=LONGEST_SIDE, min_score=MIN_SCORE)
+        return faces[0].score if faces else 0.0
 
     return score
 

@@ -1,6 +1,6 @@
-"""The command line of the commands that Hydra configures, before Hydra reads it: ``--help``, keys, choices and paths.
+"""Checks of a Hydra command's arguments before Hydra parses them (keys, choices, paths), and ``--help``.
 
-Plain ``--help`` imports no Hydra, which takes longer than all the rest.
+Plain ``--help`` does not import Hydra, whose import takes longer than everything else.
 """
 
 import argparse
@@ -26,12 +26,12 @@ SCHEMAS: Mapping[str, type] = {
     "export": ExportConfig,
     "audit": AuditConfig,
 }
-# Keys whose value is a path, which may hold characters that Hydra's grammar gives a meaning.
+# Keys whose value is a path, which can contain special characters of Hydra's grammar.
 _PATHS = ("root", "packs", "corrections", "checkpoint", "model", "init_from", "resume", "output", "dir")
 
 
 def conf_folder() -> str:
-    """The folder of the configuration: next to the package in a checkout, inside it where it was installed."""
+    """Return the folder ``conf``: next to the package in a checkout, inside the package when it is installed."""
     package = Path(__file__).resolve().parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
@@ -40,12 +40,12 @@ def conf_folder() -> str:
 
 
 def groups_of(command: str) -> list[str]:
-    """The groups of which a command's configuration takes a choice."""
+    """Return the config groups of a command."""
     return list(_default_choices(_yaml(Path(conf_folder()) / f"{command}.yaml")))
 
 
 def choices(group: str, typed: Sequence[str] = ()) -> dict[str, Path]:
-    """The choices of a group, in ``conf/`` and in the folder of ``--config-dir``, with their files."""
+    """Return the choices of a config group and their files, in ``conf/`` and in the folder of ``--config-dir``."""
     found = {}
     for folder in (Path(conf_folder()), *_config_dir(typed)):
         files = (folder / group).rglob("*.yaml")
@@ -54,15 +54,15 @@ def choices(group: str, typed: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def key_of(argument: str) -> str:
-    """The key of an argument ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``."""
+    """Return the key of an argument ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``."""
     return argument.lstrip("+~").partition("=")[0]
 
 
-def accepted(command: str, typed: Sequence[str]) -> list[str]:
-    """Arguments for Hydra, with paths quoted.
+def checked_arguments(command: str, typed: Sequence[str]) -> list[str]:
+    """Check the arguments of a command and quote paths for Hydra.
 
-    `EmodetError` if a key or a choice is not known, or a group of one choice is given a list: Hydra would answer with a
-    parser's message.
+    Raises `EmodetError` for an unknown key or choice, and for a list where a group takes one choice. Hydra would print
+    a message of its parser.
     """
     groups, keys = groups_of(command), list(defaults(SCHEMAS[command]))
     sweeps = bool({"-m", "--multirun"} & set(typed))
@@ -85,7 +85,7 @@ def accepted(command: str, typed: Sequence[str]) -> list[str]:
 
 
 def require_experiment(command: str, typed: Sequence[str]) -> None:
-    """Refuse a training that names no experiment; Hydra would do so only after seconds of imports."""
+    """Raise `EmodetError` for a training without an experiment; Hydra would do so only after seconds of imports."""
     if command == "train" and not any(it.startswith(("-", "experiment", "+experiment", "resume=")) for it in typed):
         known = ", ".join(choices("experiment"))
         raise EmodetError(f"nothing to train: give experiment=NAME, or resume=RUN. The experiments are {known}")
@@ -122,23 +122,23 @@ def _quoted_path(argument: str, sweeps: bool) -> str:
         return argument
     path = expanded(value)
     value = str(path) if value.startswith("~") else value
-    # A list of paths, an interpolation or several runs of a sweep are Hydra's to read, unless a file has that name.
+    # Hydra parses lists of paths, interpolations and the values of a sweep, unless a file has that name.
     if (value[0] in "[{" or "${" in value or ("," in value and sweeps)) and not path.exists():
         return f"{key}={value}"
     return f"{key}={quoted(value)}"
 
 
 def quoted(value: str) -> str:
-    """Text as Hydra's grammar quotes it."""
+    """Quote text for Hydra's grammar."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(value, Quote.single).with_quotes()
 
 
 def help_text(command: str, purpose: str, typed: Sequence[str]) -> str:
-    """The answer to ``--help``: purpose, examples, experiments, groups, and keys with their values.
+    """Return the text of ``--help``: purpose, examples, experiments, groups, and keys with their values.
 
-    With an experiment or other choices in the command line `typed`, the keys have every value in force.
+    If the arguments `typed` set an experiment, a group or a key, the values are those of the composed configuration.
     """
     groups = groups_of(command)
     usage = "experiment=NAME " if command == "train" else ""
@@ -151,8 +151,9 @@ def help_text(command: str, purpose: str, typed: Sequence[str]) -> str:
         lines += [f"  {name:<20} {_purpose(file)}" for name, file in choices("experiment", typed).items()]
     lines += ["", "groups (GROUP=CHOICE):"]
     lines += [f"  {group:<14} {', '.join(choices(group, typed))}" for group in groups if group != "experiment"]
-    given = [argument for argument in accepted(command, typed) if "=" in argument and not argument.startswith("-")]
-    values = _composed(command, given, typed) if given else _default_values(command)
+    checked = checked_arguments(command, typed)
+    overrides = [argument for argument in checked if "=" in argument and not argument.startswith("-")]
+    values = _composed(command, overrides, typed) if overrides else _default_values(command)
     own = "; a class of your own: net._target_=mypackage.MyNet" if "net" in values else ""
     lines += ["", f"keys with their values (KEY=VALUE){own}:", ""]
     described = _descriptions(SCHEMAS[command])
@@ -170,16 +171,16 @@ def _config_dir(typed: Sequence[str]) -> list[Path]:
 
 
 def _default_choices(file: Mapping[str, Any]) -> dict[str, Any]:
-    """Group to choice in the defaults list of a command's file; choices of Hydra's own groups are left out."""
+    """Return the choice of each group in a file's defaults list, without Hydra's own groups."""
     entries = [entry for entry in file["defaults"] if isinstance(entry, dict)]
     return {group: choice for entry in entries for group, choice in entry.items() if "/" not in group}
 
 
 def _default_values(command: str) -> dict[str, Any]:
-    """Values where nothing is chosen: those of signatures, then of the default choices, then of the command's file."""
+    """Return the default values: of the signatures, updated by the default choices and the command's file."""
     conf = Path(conf_folder())
     file, schema = _yaml(conf / f"{command}.yaml"), SCHEMAS[command]
-    values = defaults(schema, composed=issubclass(schema, TrainConfig))  # others leave null to the checkpoint's run
+    values = defaults(schema, composed=issubclass(schema, TrainConfig))  # else null means the checkpoint's own value
     layers = [
         {group: _yaml(conf / group / f"{name}.yaml")}
         for group, chosen in _default_choices(file).items()
@@ -192,8 +193,8 @@ def _default_values(command: str) -> dict[str, Any]:
     return values
 
 
-def _composed(command: str, given: Sequence[str], typed: Sequence[str]) -> dict[str, Any]:
-    """Every value in force with the choices and keys of the command line."""
+def _composed(command: str, overrides: Sequence[str], typed: Sequence[str]) -> dict[str, Any]:
+    """Return all values of the configuration that Hydra composes with these overrides."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
@@ -202,18 +203,18 @@ def _composed(command: str, given: Sequence[str], typed: Sequence[str]) -> dict[
     from emodet.composition import register_schema
 
     register_schema(command, SCHEMAS[command])
-    overrides = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in _config_dir(typed))}]"]
-    if any(argument.startswith("experiment=") for argument in given):
-        overrides.append("name=run")
+    first = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in _config_dir(typed))}]"]
+    if any(argument.startswith("experiment=") for argument in overrides):
+        first.append("name=run")
     elif "experiment" in groups_of(command):
-        overrides += ["~experiment", "name=run"]
+        first += ["~experiment", "name=run"]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf_folder(), version_base="1.3"):
-        config = compose(command, [*overrides, *given], return_hydra_config=True)
-    HydraConfig.instance().set_config(config)  # values refer to it
+        config = compose(command, [*first, *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # for interpolations
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain: Any = OmegaConf.to_container(own, resolve=True)
-    return checked(SCHEMAS[command], plain, [key_of(argument) for argument in given])
+    return checked(SCHEMAS[command], plain, [key_of(argument) for argument in overrides])
 
 
 def _yaml(file: Path) -> dict[str, Any]:
@@ -221,7 +222,7 @@ def _yaml(file: Path) -> dict[str, Any]:
 
 
 def _lines(key: str, value: Any, indent: str = "") -> list[str]:
-    """One line per key, two levels deep."""
+    """Format a value as YAML, one line per key, two levels deep."""
     if isinstance(value, dict) and value and len(indent) < 4:
         return [f"{indent}{key}:", *(line for name, of in value.items() for line in _lines(name, of, indent + "  "))]
     flow = yaml.safe_dump(value, sort_keys=False, default_flow_style=True, width=10**6)
@@ -229,7 +230,7 @@ def _lines(key: str, value: Any, indent: str = "") -> list[str]:
 
 
 def _descriptions(schema: type) -> dict[str, str]:
-    """The description of each attribute in the docstrings of a configuration and its bases."""
+    """Return the description of each attribute in the docstrings of a config class and its bases."""
     found: dict[str, str] = {}
     for base in reversed(schema.__mro__[:-1]):
         attributes = (inspect.getdoc(base) or "").partition("Attributes:")[2]
@@ -239,6 +240,6 @@ def _descriptions(schema: type) -> dict[str, str]:
 
 
 def _purpose(experiment: Path) -> str:
-    """The first sentence of the file's ``Purpose``."""
+    """Return the first sentence of ``Purpose`` in an experiment file."""
     text = experiment.read_text(encoding="utf-8").partition("# Purpose")[2].partition("\n# Command")[0]
     return " ".join(line.lstrip("# ").strip() for line in text.splitlines()).strip().partition(". ")[0]

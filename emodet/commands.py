@@ -1,4 +1,4 @@
-"""Hydra commands: composed from ``conf/`` and the command line, checked against the schema, one message per error."""
+"""Hydra commands: compose the configuration, check it against the schema, report each error in one message."""
 
 import copy
 import errno
@@ -27,7 +27,7 @@ from emodet.models.build import specs_in, trust
 from emodet.schema import checked, without_none
 from emodet.training.ranks import rank
 
-# Launchers that come with an extra.
+# Launchers, and the extra that each belongs to.
 _LAUNCHERS = {"joblib": "sweep", "ray": "cluster", "submitit_local": "cluster", "submitit_slurm": "cluster"}
 _NOT_WRITABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
@@ -38,9 +38,9 @@ _NOT_WRITABLE = (
 def command(
     config_name: str, arguments: Callable[[list[str]], list[str]] = list
 ) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
-    """Decorate a function of the checked, plain values as a command, whose file in ``conf/`` is `config_name`.
+    """Decorate a function of checked, plain values as the command that ``conf/CONFIG_NAME.yaml`` configures.
 
-    `arguments` changes the command line before Hydra reads it. An `EmodetError` ends in one message and exit status 2.
+    `arguments` transforms the command line before Hydra reads it. On an `EmodetError` the command exits with 2.
     """
     schema = SCHEMAS[config_name]
     register_schema(config_name, schema)
@@ -54,7 +54,7 @@ def command(
             # Hydra raises its errors instead of printing them.
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             sys.argv[1:] = arguments(sys.argv[1:])
-            # The first rank ends the others, which may wait for it in C++, where no handler runs.
+            # The first rank ends the others: they can be blocked in C++, where Python's handlers do not run.
             with nullcontext() if rank() else raising_signals():
                 hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(checked_task)()
 
@@ -64,15 +64,15 @@ def command(
 
 
 class CheckBeforeStart(Callback):
-    """Hydra callback: refuses a training's values before Hydra makes its folder."""
+    """Hydra callback that rejects invalid values of a training before Hydra creates its folder."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """The sweep's folder refers to the name of the experiment."""
+        """Set Hydra's configuration: the name of the sweep's folder refers to it."""
         HydraConfig.instance().set_config(config)
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the composed configuration; exits with 2 where a value is refused."""
-        HydraConfig.instance().set_config(config)  # as Hydra does later; values refer to it
+        """Check the composed configuration; exit with 2 if a value is invalid."""
+        HydraConfig.instance().set_config(config)  # for interpolations; Hydra itself sets it later
         own = copy.deepcopy(config)
         with open_dict(own):
             del own["hydra"]
@@ -86,7 +86,7 @@ class CheckBeforeStart(Callback):
 
 
 def _reported(action: Callable[[], Any]) -> Any:
-    """Run `action`; print a user's error as one line and exit with 2."""
+    """Run `action`; on a user's error print one line and exit with 2."""
     try:
         return action()
     except EmodetError as problem:
@@ -98,14 +98,14 @@ def _reported(action: Callable[[], Any]) -> Any:
         if not isinstance(cause, OSError) or cause.errno not in _NOT_WRITABLE:
             raise
         message = (
-            f"{cause.filename or 'a file'}: cannot be written ({cause.strerror}); EMODET_OUTPUTS=FOLDER or "
-            "hydra.run.dir=FOLDER names another place for results"
+            f"{cause.filename or 'a file'}: cannot be written ({cause.strerror}); choose another folder for results "
+            "with EMODET_OUTPUTS=FOLDER or hydra.run.dir=FOLDER"
         )
     except RuntimeError as problem:
-        if not str(problem).startswith("DataLoader worker (pid"):  # torch has no type for it
+        if not str(problem).startswith("DataLoader worker (pid"):  # torch has no exception type for it
             raise
         message = (
-            f"a {str(problem).strip().rstrip('.')} (out of memory?): a smaller data.num_workers needs less, 0 none; "
+            f"a {str(problem).strip().rstrip('.')} (out of memory?): reduce data.num_workers (0: no processes); "
             "resume=RUN continues a training after its last finished epoch"
         )
     except KeyboardInterrupt as stop:
@@ -117,9 +117,9 @@ def _reported(action: Callable[[], Any]) -> Any:
 
 
 def _run_of_sweep(action: Callable[[], Any]) -> Any:
-    """Run `action`; print any error and return NaN, so that the sweep continues with its other runs."""
+    """Run `action`; on an error print it and return NaN, so that the sweep continues with its other runs."""
     if multiprocessing.get_start_method(allow_none=True) == "loky":
-        # joblib's worker processes start with a method that torch's data loaders do not know.
+        # torch's data loaders do not support the start method of joblib's processes.
         multiprocessing.set_start_method(None, force=True)
     before = dict(os.environ)
     try:
@@ -129,7 +129,7 @@ def _run_of_sweep(action: Callable[[], Any]) -> Any:
     except Exception:
         traceback.print_exc()
     finally:
-        # Lightning leaves the address of a run's ranks in the environment, with which the next run would wait for them.
+        # Lightning leaves the address of a run's ranks in the environment; the next run would wait for those ranks.
         os.environ.clear()
         os.environ.update(before)
     return float("nan")
@@ -138,13 +138,13 @@ def _run_of_sweep(action: Callable[[], Any]) -> Any:
 def _checked(schema: type, config: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     values = checked(schema, plain, [key_of(override) for override in HydraConfig.get().overrides.task])
-    # The user's own configuration may name any class. That of a resumed run was checked before it was composed.
+    # The user's own configuration may name any class. The stored one of a resumed run has been checked already.
     trust(*values.get("trust", ()), *(str(spec["_target_"]) for _, spec in specs_in(values)))
     return values
 
 
 def _message_of_hydra(problem: Exception) -> str:
-    """Hydra's message in one paragraph, without its advice to add keys that the schema refuses."""
+    """Return Hydra's message without its list of folders and its advice to add keys, which the schema rejects."""
     text = str(problem).partition("\nTo append to your")[0].partition("\nConfig search path")[0]
     launcher = text.rpartition("'hydra/launcher/")[2].partition("'")[0]
     if extra := _LAUNCHERS.get(launcher):

@@ -1,6 +1,6 @@
 """Compare runs: ``python -m emodet.compare outputs/ferplus/2026-11-22_19-52-10_sweep``.
 
-Takes the folders of sweeps and runs, or folders that contain them, also of a sweep that was killed or is running.
+The arguments are folders of sweeps and runs, or folders that contain them. A sweep can be running or unfinished.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status, see `exit_status`."""
+    """Run the command. Returns its exit status, see `exit_status`."""
     purpose = "Compare runs and sweeps: a page, a table and plots, with means and intervals over seeds."
     parser = command_parser("compare", purpose, _EXAMPLES)
-    parser.add_argument("folder", nargs="+", type=Path, help="a sweep's folder, a run's, or one that holds such")
+    parser.add_argument("folder", nargs="+", type=Path, help="folder of a sweep or a run, or one that contains them")
     parser.add_argument("--output", type=Path, help="where to write (default: the folder, if it is a single one)")
     options = parser.parse_args(arguments)
     output: Path | None = options.output

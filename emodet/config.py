@@ -1,6 +1,6 @@
-"""The keys of each command: a dataclass per command, whose groups take keys, types and defaults from signatures.
+"""Configuration keys of each command, as one dataclass per command.
 
-Signatures hold the defaults, ``conf/`` holds the choices; see `emodet.schema`.
+Groups take keys, types and defaults from signatures; ``conf/`` contains the choices. See `emodet.schema`.
 """
 
 from collections.abc import Sequence
@@ -43,18 +43,18 @@ class TrainingConfig:
     """Training-loop options.
 
     Attributes:
-        monitor: The metric on the val split that chooses the best epoch.
+        monitor: Metric on the val split that selects the best epoch.
         mixup: See `emodet.models.extras.Mixup`.
         cutmix: See `emodet.models.extras.Mixup`.
         mix_prob: See `emodet.models.extras.Mixup`.
-        sam_rho: See `emodet.models.extras.SharpnessAware`; null takes plain steps.
+        sam_rho: See `emodet.models.extras.SharpnessAware`; null for plain optimizer steps.
         progressive_sizes: See `emodet.models.extras.ProgressiveSizes`.
         valence_arousal: See `emodet.models.classifier.EmotionClassifier`.
         channels_last: See `emodet.models.classifier.EmotionClassifier`.
         compile: See `emodet.models.classifier.EmotionClassifier`.
-        calibration: What is fitted on val at the end: one ``temperature``, or one that follows each face's
-            ``features``, fitted on corrupted copies of val as well; or ``none``.
-        export: Whether a model file is written at the end, as the run's ``model/emodet-fp32.onnx``.
+        calibration: Temperature scaling, fitted on val after training: ``temperature`` (one value), ``features`` (a
+            value that depends on each face's features, fitted on corrupted copies of val as well) or ``none``.
+        export: Whether to write a model file after training, as ``model/emodet-fp32.onnx`` in the run folder.
     """
 
     monitor: str = "val/accuracy"
@@ -77,10 +77,10 @@ class TrainConfig:
     Attributes:
         name: Name of the run's folder, and of the run in loggers.
         seed: Seed of initial weights, order, augmentation and dropout.
-        init_from: A run folder, a checkpoint or a state dict whose weights training starts from, or ``shipped``.
+        init_from: Initial weights: a run folder, a checkpoint, a state dict, or ``shipped``.
         resume: A run folder to continue.
         threads: Threads of torch on the CPU; null for torch's default.
-        trust: Packages of your own whose classes a stored run or checkpoint may name.
+        trust: Your own packages whose classes a stored run or checkpoint may use.
         data: The data set, see `emodet.data.sources.DataSettings`.
         preprocessing: Geometry, size and normalisation of face crops.
         augmentation: Transforms of training crops.
@@ -117,12 +117,12 @@ class TrainConfig:
 
 @dataclass(kw_only=True)
 class PrepareConfig(TrainConfig):
-    """Keys of ``python -m emodet.prepare``, which takes every experiment, and so every key of ``train``.
+    """Keys of ``python -m emodet.prepare``, which accepts every experiment, and therefore all keys of ``train``.
 
     Attributes:
-        verify: Whether to compare every byte of a pack that exists with its manifest.
-        force: Whether to delete a pack that exists and make it again.
-        list: Whether to report what the release holds, and pack nothing.
+        verify: Whether to check every byte of an existing pack against its manifest.
+        force: Whether to delete an existing pack and make it again.
+        list: Whether to report the contents of the release and pack nothing.
     """
 
     verify: bool = False
@@ -135,19 +135,19 @@ class EvaluateConfig:
     """Keys of ``python -m emodet.evaluate``.
 
     Attributes:
-        checkpoint: The ``.ckpt`` to measure, a run folder, or plain weights (``.pt``) with their card. Its run's data
-            is used unless `data` or `data.root` is given.
-        model: The model file to measure instead: a path, or a shipped one (``int8``, ``accurate``, ``fp32``).
+        checkpoint: The ``.ckpt`` to evaluate, a run folder, or plain weights (``.pt``) with their card. The data of
+            its run is used unless `data` or `data.root` is given.
+        model: The model file to evaluate instead: a path, or a shipped one (``int8``, ``accurate``, ``fp32``).
         split: ``test``, ``val``, ``train``, or ``all``, for data that the model was not trained on.
         output: The folder for the report; by default ``evaluation-SPLIT`` in the run folder, and for a shipped model
             file ``FILE-evaluation-SPLIT`` in the working directory.
         resamples: Number of bootstrap resamples.
-        errors: Number of the worst errors that the page shows.
-        corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and
-            occlusion too; see `emodet.evaluation.corruptions`.
+        errors: Number of worst errors on the page.
+        corruptions: Whether to measure accuracy under blur, noise, compression, darkness, distance, tilt and
+            occlusion as well; see `emodet.evaluation.corruptions`.
         accelerator: Lightning's name of the device: ``auto``, ``cpu``, ``gpu``, …
-        trust: Packages of your own whose classes the checkpoint may name.
-        data: Other data than that of the checkpoint's run.
+        trust: Your own packages whose classes the checkpoint may use.
+        data: Data to use instead of that of the checkpoint's run.
     """
 
     checkpoint: str | None = None
@@ -167,26 +167,26 @@ class ExportConfig:
     """Keys of ``python -m emodet.export``.
 
     Attributes:
-        checkpoint: A ``.ckpt``, a run folder, or plain weights (``.pt``) with their card. Its run's data is used
-            unless other data is named.
+        checkpoint: A ``.ckpt``, a run folder, or plain weights (``.pt``) with their card. The data of its run is used
+            unless `data` or `data.root` is given.
         output: The folder for the files; by default ``export`` in the run folder.
         name: Common part of the file names.
-        formats: ``fp32``, ``int8`` or both; null for all that can be made.
-        format: ``web`` writes the page that recognises in the browser, as a static folder, and nothing else.
-        model: For the page: a model file, or a shipped one: ``int8``, ``accurate`` or ``fp32``.
+        formats: ``fp32``, ``int8`` or both; null for all that are possible.
+        format: ``web`` writes only the page, as a static folder; it recognises faces in the browser.
+        model: Model file of the page: a path, or a shipped one: ``int8``, ``accurate`` or ``fp32``.
         force: Whether to write files that fail the parity check.
-        overwrite: Whether files of that name may be replaced.
-        trained_on: Name of the training data in the files; by default the run's.
+        overwrite: Whether to replace existing files.
+        trained_on: Name of the training data, stored in the files; by default that of the run.
         terms: Terms of use of the training data, stored in the files; known for AffectNet and FER+.
         calibration_faces: Number of training faces that calibrate int8.
         reduce_range: Whether int8 weights have 7 bits, which is safe on processors without VNNI.
-        mirror: Whether the files average the logits of each face and of its mirror image, at twice the time; for
-            `emodet.models.residual_cnn.ResidualCNN`, otherwise with ``net.mirror`` of the training.
+        mirror: Whether the files average the logits of each face and its mirror image, at twice the time. Only for
+            `emodet.models.residual_cnn.ResidualCNN`; a training can set it with ``net.mirror``.
         threads: Threads of torch and ONNX Runtime while measuring; null for their defaults.
-        trust: Packages of your own whose classes the checkpoint may name.
-        preprocessing: Margin, alignment and detail with which a detector's faces are cut, where training pictures were
-            face crops already or framed otherwise.
-        data: Faces to calibrate and to measure on.
+        trust: Your own packages whose classes the checkpoint may use.
+        preprocessing: Margin, alignment and detail for crops of detected faces, if the training images were face crops
+            already or framed differently.
+        data: Faces for calibrating int8 and for measuring the files.
     """
 
     checkpoint: str | None = None
@@ -210,19 +210,19 @@ class ExportConfig:
 
 @dataclass(kw_only=True)
 class AuditConfig(TrainConfig):
-    """Keys of ``python -m emodet.audit``, which trains short runs, and so takes every key of ``train``.
+    """Keys of ``python -m emodet.audit``, which trains short runs, and therefore accepts all keys of ``train``.
 
     Attributes:
         output: The folder for the page and the corrections; by default ``audit/NAME`` in the folder for outputs.
-        quick: Whether to skip the slow checks: trains no net and runs no detector.
-        model: The model file that checks the class order: a path, a shipped one (``int8``, ``accurate``, ``fp32``),
-            ``none`` to leave it out.
-        detector: One of `emodet.inference.detectors.DETECTORS`; ``none`` skips this check.
-        detector_faces: Number of faces, drawn at random, that the detector checks; null for all.
+        quick: Whether to skip the slow checks, which train nets and run the detector.
+        model: Model file for the check of the class order: a path, a shipped one (``int8``, ``accurate``, ``fp32``), or
+            ``none`` to skip it.
+        detector: One of `emodet.inference.detectors.DETECTORS`; ``none`` skips its check.
+        detector_faces: Number of randomly drawn faces that the detector checks; null for all.
         gallery: Number of images in each gallery of the page.
         pictures: Whether the page shows images.
         out_of_fold: Short trainings for out-of-fold predictions, see `OutOfFoldOptions`.
-        proposals: Which corrections are proposed, see `ProposalOptions`.
+        proposals: Conditions for proposed corrections, see `ProposalOptions`.
     """
 
     output: str | None = None

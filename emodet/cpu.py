@@ -1,4 +1,4 @@
-"""The processor: cores that this process may use, processes for them, name and features."""
+"""CPU: available cores, worker processes, model name and features."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def available_cores() -> int:
-    """Number of cores in the process's affinity mask (containers, `taskset`); all cores where there is no mask."""
+    """Return the number of cores in the process's affinity mask (containers, `taskset`), or of all cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -20,8 +20,8 @@ def available_cores() -> int:
 
 @contextmanager
 def worker_pool(count: int, start: Callable[..., None], *arguments: object) -> Iterator["ProcessPoolExecutor"]:
-    """New processes that first call `start`. They end at once where the block raises, or this process is killed."""
-    import multiprocessing  # who needs no pool does not wait for it
+    """Pool of `count` processes that first call `start`; terminated if the block raises or this process is killed."""
+    import multiprocessing  # deferred: slow to import
     from concurrent.futures import ProcessPoolExecutor
 
     others = set(multiprocessing.active_children())
@@ -31,7 +31,7 @@ def worker_pool(count: int, start: Callable[..., None], *arguments: object) -> I
     try:
         yield pool
     except BaseException:
-        # Shutting down waits for the pool's processes, also for those that are still starting.
+        # `shutdown` would wait for the pool's processes, including those that are still starting.
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
@@ -45,7 +45,7 @@ def _start_worker(start: Callable[..., None], *arguments: object) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process of `multiprocessing` when its parent does, also one that is killed, whatever it waits for."""
+    """Exit this `multiprocessing` process when its parent exits or is killed, even while this process is blocked."""
     import multiprocessing
     import threading
 
@@ -58,7 +58,7 @@ def end_with_parent() -> None:
 
 
 def cpu_info() -> dict[str, str]:
-    """What ``/proc/cpuinfo`` has of the last core, such as ``model name`` and ``flags``; empty where there is none."""
+    """Return the fields of the last core in ``/proc/cpuinfo``, such as ``flags``; empty without that file."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

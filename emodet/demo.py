@@ -1,4 +1,4 @@
-"""The command `python -m emodet.demo`: recognise a portrait that is part of the package, and write it annotated.
+"""The command `python -m emodet.demo`: recognise a portrait that is part of the package and annotate it.
 
 The picture is Eileen Collins, astronaut, photographed by NASA: public domain, from scikit-image's `data.astronaut()`.
 """
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if status == 0:
         for row in map(json.loads, (output / "faces.jsonl").read_text(encoding="utf-8").splitlines()):
             best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:3]
-            print(f"face {row['face']}: " + ", ".join(f"{name} {share:.0%}" for name, share in best))
+            print(f"face {row['face']}: " + ", ".join(f"{name} {probability:.0%}" for name, probability in best))
         print(f"annotated picture: {output / 'portrait.annotated.jpg'}\n")
         print(f"next: {named('predict')} photo.jpg\n      {named('predict')} 0 --show  (camera 0)")
     return status

@@ -1,4 +1,4 @@
-"""The command `python -m emodet.doctor`: what is installed, what is missing, and its remedy.
+"""The command `python -m emodet.doctor`: report what is installed, and how to install what is missing.
 
 Exit status: 0 if pictures can be recognised, else 1.
 """
@@ -17,23 +17,23 @@ _RUNTIME = ("numpy", "opencv-python", "onnxruntime", "pillow", "av")
 _LABORATORY = ("torch", "torchvision", "lightning", "hydra-core", "albumentations", "wandb")
 _NAME = re.compile(r"[\w.-]+")
 Row = tuple[str, str, str]
-"""Mark (``ok``, ``--`` where something optional is missing, ``!!`` where the runtime does not work), name, finding."""
+"""Mark (``ok``; ``--``: an optional part is missing; ``!!``: the runtime does not work), name and finding."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    purpose = "Print versions, extras, accelerator, detector, model, camera and page, each with its remedy."
+    purpose = "Check versions, extras, accelerator, detector, model, camera and page; print a remedy for each problem."
     command_parser("doctor", purpose, "exit status: 0 if pictures can be recognised, else 1").parse_args(argv)
     status = 0
     for check in (_versions, _detector, _model, _accelerator, _camera, _page, _extras):
-        for mark, name, finding in _whatever_is_missing(check):
+        for mark, name, finding in _rows_or_error(check):
             print(f"{mark}  {name:<16}{finding}", flush=True)
             status = 1 if mark == "!!" else status
     return status
 
 
-def _whatever_is_missing(check: Callable[[], Iterator[Row]]) -> Iterator[Row]:
-    """The rows of a check, the last of them an error where something that it needs is missing."""
+def _rows_or_error(check: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    """Yield the rows of a check; if the check fails, the last row describes the error."""
     try:
         yield from check()
     except (ImportError, EmodetError) as problem:
@@ -90,17 +90,17 @@ def _accelerator() -> Iterator[Row]:
 def _camera() -> Iterator[Row]:
     import cv2
 
-    cv2.utils.logging.setLogLevel(0)  # no camera is no error
-    found, frame = cv2.VideoCapture(0).read()  # closed when it is collected
-    if found:
+    cv2.utils.logging.setLogLevel(0)  # OpenCV would log a missing camera as an error
+    opened, frame = cv2.VideoCapture(0).read()  # closed by the garbage collector
+    if opened:
         yield "ok", "camera 0", f"{frame.shape[1]}×{frame.shape[0]}"
     else:
-        yield "--", "camera 0", "none that opens; the page uses the browser's camera"
+        yield "--", "camera 0", "cannot be opened; the page uses the browser's camera"
 
 
 def _page() -> Iterator[Row]:
     if (Path(__file__).parent / "app" / "page" / "runtime" / "ort.js").is_file():
-        yield "ok", "page", "its runtime is there"
+        yield "ok", "page", "its runtime is installed"
     else:
         yield "--", "page", "its runtime is missing: `make page` in a checkout (Node.js 18 with npm), and install again"
 
@@ -109,7 +109,7 @@ def _extras() -> Iterator[Row]:
     try:
         required = metadata.requires("emodet") or []
     except metadata.PackageNotFoundError:
-        yield "--", "extras", "not known: emodet is not installed, but found as a folder"
+        yield "--", "extras", "unknown: emodet is imported from a folder and not installed"
         return
     extras: dict[str, list[str]] = {}
     for requirement in required:

@@ -1,7 +1,7 @@
-"""The eight emotions: their order, their names in other data sets; and classes of one's own.
+"""The eight emotions: ids, aliases, and class orders of other data sets. Checks of user-defined class names.
 
-Data sets number their classes in at least five ways, so integers are never carried over: a data set's number becomes a
-name by that data set's order (`FER2013_ORDER`, …), and the name becomes an id here.
+Data sets number their classes in at least five ways, so class numbers are never copied: a reader maps a number to a
+name with the order of its data set (`FER2013_ORDER`, …), and the name to an id of `EMOTIONS`.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ EMOTIONS: tuple[str, ...] = ("neutral", "happiness", "sadness", "surprise", "fea
 """The eight classes; the position is the id. These are AffectNet's ids 0 to 7 (Mollahosseini et al. 2017, table 3)."""
 
 NOT_EMOTIONS: tuple[str, ...] = ("none", "uncertain", "no-face")
-"""AffectNet's ids 8, 9 and 10: a face with none of the eight, an undecided one, not a face. Never classes here."""
+"""AffectNet's ids 8, 9 and 10: none of the eight emotions, uncertain annotation, no face. These are never classes."""
 
 UNCERTAIN = "uncertain"
-"""`Face.emotion` where no class reaches the recognizer's `min_confidence`; no class may be called so."""
+"""`Face.emotion` if no class reaches the recognizer's `min_confidence`. Reserved: no class can have this name."""
 
 ALPHABETICAL_ORDER: tuple[str, ...] = tuple(sorted(EMOTIONS))
 """Class folders and YOLO exports: anger, contempt, disgust, fear, happiness, neutral, sadness, surprise."""
@@ -44,12 +44,11 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 }
 _BY_ALIAS: dict[str, str] = {alias: name for name, others in _ALIASES.items() for alias in (name, *others)}
 
-_LONGEST = 60
 _SEPARATORS = frozenset(",;:/\\\"'<>=[]{}")
 
 
 def emotion_name(text: str) -> str:
-    """One of `EMOTIONS` or `NOT_EMOTIONS` for a data set's name of it, in any case, also as in ``0_neutral``.
+    """Map a data set's class name, in any case, also as in ``0_neutral``, to one of `EMOTIONS` or `NOT_EMOTIONS`.
 
     Raises:
         EmodetError: The name is unknown; the message lists the known ones.
@@ -65,13 +64,13 @@ def emotion_name(text: str) -> str:
 
 
 def emotion_id(text: str) -> int | None:
-    """The id 0 to 7 of a class name, or None for one of `NOT_EMOTIONS`; `EmodetError` if it is unknown."""
+    """Return the id 0 to 7 of a class name, or None for one of `NOT_EMOTIONS`; raise `EmodetError` if it is unknown."""
     name = emotion_name(text)
     return EMOTIONS.index(name) if name in EMOTIONS else None
 
 
 def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
-    """Ids of class names (any alias) in a data set's order, None for classes that are not one of the eight.
+    """Return the ids of class names (any alias), in their order; None for classes that are not one of the eight.
 
     Raises:
         EmodetError: A name is unknown, or two names mean the same class.
@@ -84,7 +83,7 @@ def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
 
 
 def chosen_classes(classes: int | Sequence[str]) -> tuple[str, ...]:
-    """The names that ``data.classes`` stands for: 8 (the emotions), 7 (without contempt), or names."""
+    """Return the class names for ``data.classes``: 8 (the emotions), 7 (without contempt), or a list of names."""
     if isinstance(classes, int):
         fits = classes in (7, 8) and not isinstance(classes, bool)
         require(fits, "data.classes", classes, "7 (without contempt), 8, or names such as [bored,engaged]")
@@ -93,25 +92,25 @@ def chosen_classes(classes: int | Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """The names; an error, which begins with `where`, if they cannot be the classes of a net.
+    """Check class names and return them as a tuple. Messages of errors begin with `where`.
 
-    They become keys of metrics and columns of tables: two or more, each once (in any case), of at most 60 printable
-    characters without comma, slash, colon or quotes, and none is ``uncertain``.
+    Class names become keys of metrics and columns of tables: two or more, unique in any case, of at most 60 printable
+    characters, without comma, slash, colon, quotes or brackets. ``uncertain`` is reserved.
     """
-    found = tuple(names)
-    shown = f"{where}=[{', '.join(repr(str(name))[1:-1] for name in found)}]"
-    for name in found:
-        if not isinstance(name, str) or name != name.strip() or not 0 < len(name) <= _LONGEST or not name.isprintable():
-            raise EmodetError(f"{shown}: {name!r} is no class name; use 1 to {_LONGEST} printable characters")
+    checked = tuple(names)
+    shown = f"{where}=[{', '.join(repr(str(name))[1:-1] for name in checked)}]"
+    for name in checked:
+        if not isinstance(name, str) or name != name.strip() or not 0 < len(name) <= 60 or not name.isprintable():
+            raise EmodetError(f"{shown}: {name!r} is no class name; use 1 to 60 printable characters")
         if set(name) & _SEPARATORS or name.lower() == UNCERTAIN:
             raise EmodetError(f"{shown}: {name!r} cannot be a class name (reserved word or separator); rename it")
-    if len({name.casefold() for name in found}) != len(found) or len(found) < 2:
+    if len({name.casefold() for name in checked}) != len(checked) or len(checked) < 2:
         raise EmodetError(f"{shown}: expected two or more classes, each once")
-    return found
+    return checked
 
 
 def place_of(name: str, names: Sequence[str]) -> int | None:
-    """Where a class stands among others: by its name in any case, else by another name of the same emotion."""
+    """Return the index of a class in `names`, by its name in any case or by an alias of the emotion; None if absent."""
     folded = [each.casefold() for each in names]
     if name.casefold() in folded:
         return folded.index(name.casefold())

@@ -1,7 +1,7 @@
 """Evaluate a checkpoint or a model file: ``python -m emodet.evaluate checkpoint=RUN/checkpoints/best.ckpt``.
 
-Without ``data=…`` it uses the data of the checkpoint's own run. ``split=val`` takes the faces that selected the epoch
-instead of the test faces, ``split=all`` all of them, for data that the model was not trained on.
+Without ``data=…`` it uses the data of the checkpoint's own run. ``split=val`` evaluates the faces that selected the
+epoch instead of the test faces; ``split=all`` evaluates all faces, for data that the model was not trained on.
 """
 
 from emodet.installation import exit_with
@@ -59,20 +59,20 @@ def main(values: dict[str, Any]) -> None:
     print(format_table(evaluation))
     print(f"\nreport: {folder / 'report.html'}")
     if names_data() and settings["split"] != "all" and data.splits.val_name == data.splits.test_name:
-        print("if the model was not trained on this data, split=all measures all of it")
+        print("if the model was not trained on this data, split=all evaluates all of it")
 
 
 def default_folder(path: Path, name: str) -> Path:
-    """``evaluation-SPLIT`` in the run's folder; ``FILE-evaluation-SPLIT`` in the folder of a file outside any run.
+    """Return ``evaluation-SPLIT`` in the run's folder, or ``FILE-evaluation-SPLIT`` beside a file outside any run.
 
-    That of a shipped model file goes into the working directory.
+    For a shipped model file the folder is in the working directory.
     """
     if path.is_dir():
         return path / name
     run = run_folder_of(path)
     if run is None:
         return (Path() if path in SHIPPED.values() else path.parent) / f"{path.stem}-{name}"
-    # Other files than the best checkpoint have folders of their own.
+    # The name of the folder contains that of the file, unless it is the best checkpoint.
     return run.path / (name if path.resolve() == run.best.resolve() else f"{name}-{path.stem}")
 
 

@@ -14,32 +14,32 @@ from emodet.errors import EmodetError, os_errors
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """`path` with ``~`` and ``~user`` expanded; as in a shell it stays where there is no such user."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (that of pathlib raises)
+    """Expand ``~`` and ``~user`` in a path; an unknown user is left unchanged, as in a shell."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (`Path.expanduser` raises for an unknown user)
 
 
 def default_outputs() -> Path:
-    """The folder for outputs: ``$EMODET_OUTPUTS``, else ``outputs``."""
+    """Return the folder for outputs: ``$EMODET_OUTPUTS``, else ``outputs``."""
     return expanded(os.environ.get("EMODET_OUTPUTS") or "outputs")
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`, which replaces `path` when the block ends without an exception.
+    """Yield a temporary path in the folder of `path`; rename it to `path` when the block ends without an exception.
 
-    Readers see the old file or the whole new one. The folder of `path` is created if needed.
+    Readers see either the old file or the complete new one. The folder is created if needed.
     """
-    import tempfile  # 20 modules that those who only read do not wait for
+    import tempfile  # deferred: imports 20 modules
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: some writers choose the format by it.
+    # Keep the suffix, by which some writers choose the format.
     descriptor, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp creates files that only their owner may read.
+        # mkstemp creates files that only their owner can read.
         temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         temporary.replace(target)
     except BaseException:
@@ -55,9 +55,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes | str | None]) -> None:
-    """Write the files of a command's output folder, which is created; those without content are deleted.
+    """Write files into a command's output folder, which is created; delete files whose content is None.
 
-    `EmodetError` if one cannot be written.
+    Raises `EmodetError` if a file cannot be written.
     """
     with os_errors(f"output={folder}: cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def write_files(folder: Path, files: Mapping[str, bytes | str | None]) -> None:
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as the content of a CSV file."""
+    """Format rows as CSV."""
     import csv
     import io
 
@@ -79,13 +79,13 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def read_regular(path: str | os.PathLike[str], most: int = 1 << 40) -> bytes:
-    """The bytes of a file; `OSError` if it is a device or a pipe, which may have no end, or longer than `most`."""
+    """Read a regular file; raise `OSError` for a device or a pipe, which can be endless, or more than `most` bytes."""
     with _opened(path, most) as file:
         return file.read()
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the bytes of `read_regular`, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a regular file as 64 hexadecimal digits; errors as in `read_regular`."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -116,10 +116,10 @@ def encoding_of(start: bytes) -> str:
 
 
 def _opened(path: str | os.PathLike[str], most: int = 1 << 40) -> BufferedReader:
-    found = Path(path).stat()
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a folder has its own error
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder has its own error
         raise OSError(errno.EINVAL, "not a regular file")
-    if found.st_size > most:
+    if status.st_size > most:
         raise OSError(errno.EFBIG, f"more than {most:,} bytes")
     return Path(path).open("rb")
 

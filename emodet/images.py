@@ -1,7 +1,7 @@
-"""Encoded images to RGB arrays: one decoder for data preparation and recognition.
+"""Image decoding to RGB arrays, the same in data preparation and recognition.
 
-Pillow decodes: it reads an image's size before its pixels, reports truncated files, and handles EXIF rotation, palettes
-and CMYK. OpenCV, twice as fast, may decode JPEGs without any of these (``quick=True``).
+Pillow is the decoder: it reads an image's size before its pixels, reports truncated files, and handles EXIF rotation,
+palettes and CMYK. For JPEGs that need none of these, OpenCV is twice as fast (``quick=True``).
 """
 
 import functools
@@ -25,10 +25,10 @@ ImageLike = str | os.PathLike[str] | bytes | Image.Image | UInt8
 """An image file's path or bytes, a Pillow image, or a uint8 array (H, W, 3) in RGB order."""
 
 MAX_PIXELS = 64_000_000
-"""Default limit of width times height."""
+"""Default maximum of width times height."""
 
 MAX_BYTES = 256 << 20
-"""Limit of an encoded image."""
+"""Maximum size of an encoded image, in bytes."""
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -36,8 +36,8 @@ IMAGE_SUFFIXES = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
     ]
 )
-"""File name suffixes of images, in lower case, also of formats that `decode_rgb` refuses: an image that is not read is
-an error, not skipped."""
+"""File name suffixes of images, in lower case. Includes formats that `decode_rgb` cannot read, so that such an image is
+an error and not skipped."""
 
 _FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]
 _FORMATS += [kind for kind, feature in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if features.check(feature)]
@@ -74,13 +74,13 @@ _log = logging.getLogger(__name__)
 
 
 class TooManyPixelsError(EmodetError):
-    """An image has more pixels than the limit; nothing was decoded."""
+    """An image has more pixels than the limit; no pixels were decoded."""
 
 
 def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     """Convert a path, bytes, Pillow image or array to uint8 (H, W, 3) RGB; an array is returned as it is.
 
-    `EmodetError` if the file cannot be read or decoded, or the array is not uint8 (H, W, 3).
+    Raises `EmodetError` if the file cannot be read or decoded, or the array is not uint8 (H, W, 3).
     """
     if isinstance(image, str | os.PathLike):
         with os_errors(f"image {os.fspath(image)}: cannot be read", "", ValueError), Path(image).open("rb") as file:
@@ -111,17 +111,17 @@ def decode_rgb(
     """Decode an image file to uint8 (H, W, 3) RGB.
 
     Grey, palette, CMYK and 16-bit images are converted; transparency is composited on white; EXIF rotation is applied.
-    Of an animation or multi-page file the first image is read, with a logged warning; so is a JPEG that lacks only its
-    end marker.
+    Only the first image of an animation or multi-page file is read, with a logged warning. A JPEG that lacks only its
+    end marker is read, with a logged warning.
 
     Args:
         data: JPEG, PNG, BMP, TIFF, WebP, GIF, PNM, AVIF or JPEG 2000; HEIC with the extra ``heic``.
         name: Name for messages, usually the path.
-        max_pixels: Limit of width times height.
+        max_pixels: Maximum of width times height.
         least_side: A JPEG is decoded at 1/2, 1/4 or 1/8 size if its shorter side stays at least this long and both
             sides are divisible: otherwise it would be stretched by part of a pixel.
-        quick: Let OpenCV decode JPEGs without EXIF, XMP or Adobe segments: the same pixels in half the time, but OpenCV
-            prints problems inside a file to standard error without its name.
+        quick: Whether OpenCV decodes JPEGs without EXIF, XMP or Adobe segments: the same pixels in half the time, but
+            OpenCV prints problems inside a file to standard error without the file's name.
 
     Raises:
         EmodetError: The bytes are not an image, are truncated or damaged, or would take too long to decode;
@@ -130,7 +130,7 @@ def decode_rgb(
     if not data:
         raise EmodetError(f"{name}: the file is empty")
     if len(data) > MAX_BYTES:
-        raise EmodetError(f"{name}: more than {MAX_BYTES >> 20} MB are no image")
+        raise EmodetError(f"{name}: larger than {MAX_BYTES >> 20} MB, the limit for an encoded image")
     if data[:2] == b"\xff\xd8":
         return _decode_jpeg(data, name, max_pixels, least_side, quick)
     if data[:2] == b"BM" and int.from_bytes(data[30:34], "little") in (1, 2):
@@ -148,7 +148,7 @@ class _Jpeg:
     scans: int = 0
     data: int = 0  # offset of the last scan's entropy-coded data
     end: int | None = None  # offset of the end marker
-    missing: dict[int, int] = field(default_factory=dict)  # component to a bit for each coefficient that no scan ends
+    missing: dict[int, int] = field(default_factory=dict)  # by component: a bit for each incomplete coefficient
 
 
 def _structure(data: bytes) -> _Jpeg:
@@ -169,7 +169,7 @@ def _structure(data: bytes) -> _Jpeg:
             bits, components = data[at + 4], data[at + 9]
             jpeg.plain &= jpeg.size is None and bits == 8 and components in (1, 3) and length == 8 + 3 * components
             jpeg.size = int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
-            # Sequential scans have all coefficients at once, whatever they claim.
+            # Sequential scans contain all coefficients at once, whatever their header states.
             jpeg.missing = dict.fromkeys(data[at + 10 : at + 2 + length : 3], _ALL if marker == _PROGRESSIVE else 1)
         jpeg.plain &= marker in _START_OF_FRAME or marker in _HARMLESS
         at += 2 + max(2, length)
@@ -180,7 +180,7 @@ def _structure(data: bytes) -> _Jpeg:
 
 
 def _finish(missing: dict[int, int], scan: bytes) -> None:
-    """Drop the coefficients that a scan with this header brings to full precision."""
+    """Remove the coefficients that a scan with this header completes."""
     if len(scan) >= 6 and not scan[-1] & 15:
         for component in scan[1:-3:2]:
             missing[component] = missing.get(component, 0) & ~((2 << scan[-2]) - (1 << scan[-3]))
@@ -195,7 +195,7 @@ def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None
     if pixels is None:
         whole = data if jpeg.end is not None or not jpeg.scans else data + _EOI
         pixels = _decode(whole, name, max_pixels, least_side)
-    # Decoders fill what is missing with grey, without an error, and go on after damage.
+    # Decoders fill missing data with grey, without an error, and continue after damaged data.
     zeros = jpeg.scans == 1 and data.find(_ZEROS, jpeg.data, jpeg.end) >= 0
     if any(jpeg.missing.values()):
         raise EmodetError(f"{name}: damaged or cut off (a scan is missing)")
@@ -207,20 +207,20 @@ def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None
 
 
 def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: bool) -> None:
-    """Refuse a JPEG whose entropy-coded data and pixels do not end together.
+    """Raise `EmodetError` for a JPEG whose entropy-coded data and pixels do not end together.
 
-    If the data end early, more data change the pixels. If zeros replaced data, the pixels may also end early: then less
-    data do not change them.
+    If the data end early, appended data change the pixels. If zeros replaced data, the pixels can end early: then
+    removing data does not change them.
     """
 
     def decoded(part: bytes) -> UInt8:
         return _decode(part + _EOI, name, max_pixels, upright=False)
 
     end = len(data) if jpeg.end is None else jpeg.end
-    kept = data[:end].rstrip(b"\xff")  # perhaps half of a stuffed byte, which would make a marker of what follows
+    complete = data[:end].rstrip(b"\xff")  # 0xFF can be half of a stuffed byte and would start a marker
     restarts = _RESTART.findall(data, jpeg.data, end)
     restart = b"\xff" + bytes([0xD0 + (restarts[-1][1] + 1) % 8 if restarts else 0xD0])
-    exact, more = decoded(kept), decoded(kept + _NOISE + restart + _NOISE)
+    exact, more = decoded(complete), decoded(complete + _NOISE + restart + _NOISE)
     if not np.array_equal(exact, more):
         raise EmodetError(f"{name}: damaged or cut off (its data end before the last pixel)")
     if zeros and not _is_grey(exact, -1, -1) and np.array_equal(exact, decoded(data[: end - len(_ZEROS)])):
@@ -228,7 +228,7 @@ def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: boo
 
 
 def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = None, *, upright: bool = True) -> UInt8:
-    # Pillow's own limit warns at half of ours and raises at another value; ours is checked before any pixel is decoded.
+    # Pillow's own limit differs (and warns at half its value); ours is checked before any pixel is decoded.
     try:
         with Image.open(io.BytesIO(data), formats=[*_FORMATS, *_heif()]) as picture:
             width, height = picture.size
@@ -259,20 +259,20 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
 
 
 def raise_pillow_limit(pixels: int) -> None:
-    """Raise Pillow's own limit for this process, so that the `max_pixels` of `decode_rgb` is the one in force."""
+    """Raise Pillow's own limit for this process to `pixels`, so that the `max_pixels` of `decode_rgb` applies."""
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixels)
 
 
 def reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
-    """The image, uint8 (H, W, 3), at most so many pixels long: the same array if it is not longer."""
+    """Shrink an image, uint8 (H, W, 3), to `longest_side` pixels; a smaller one is returned as the same array."""
     height, width = image_rgb.shape[:2]
     scale = longest_side / max(height, width)
     if scale >= 1:
         return image_rgb
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Halves are averaged ten times as fast as other fractions.
+    # Averaging by exactly 2 is ten times as fast as by other factors.
     while min(image_rgb.shape[1] // size[0], image_rgb.shape[0] // size[1]) >= 2:
         height, width = image_rgb.shape[0] // 2, image_rgb.shape[1] // 2
         even = image_rgb[: 2 * height, : 2 * width]
@@ -281,7 +281,7 @@ def reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
 
 
 def _is_grey(image: UInt8, y: int, x: int) -> bool:
-    # Written out: a loop takes 10 µs, which packing notices.
+    # Unrolled: a loop takes 10 µs, which slows packing down.
     item = image.item
     return abs(item(y, x, 0) - 128) <= 2 and abs(item(y, x, 1) - 128) <= 2 and abs(item(y, x, 2) - 128) <= 2
 
@@ -297,7 +297,7 @@ def _heif() -> list[str]:
 
 
 def _reduction(width: int, height: int, least_side: int | None) -> int:
-    """The factor, 1, 2, 4 or 8, by which a JPEG is decoded smaller."""
+    """Return the factor, 1, 2, 4 or 8, by which a JPEG is reduced while decoding."""
     if least_side is not None:
         for factor in (8, 4, 2):
             if width % factor == height % factor == 0 and min(width, height) // factor >= least_side:
@@ -306,7 +306,7 @@ def _reduction(width: int, height: int, least_side: int | None) -> int:
 
 
 def _decode_plain_jpeg(data: bytes, jpeg: _Jpeg, max_pixels: int, least_side: int | None) -> UInt8 | None:
-    """Pixels of a plain JPEG, or None for any other or a damaged one."""
+    """Decode a plain JPEG with OpenCV; None if the file is not plain, too large or damaged."""
     if not jpeg.plain or jpeg.size is None or jpeg.size[0] * jpeg.size[1] > max_pixels:
         return None
     width, height = jpeg.size
@@ -322,7 +322,7 @@ def _decode_plain_jpeg(data: bytes, jpeg: _Jpeg, max_pixels: int, least_side: in
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    # Not `ImageOps.exif_transpose`: it writes the tags back and fails if any of them is damaged.
+    # Not `ImageOps.exif_transpose`, which writes the tags back and fails if any of them is damaged.
     turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     return picture if turn is None else picture.transpose(turn)
 
@@ -330,19 +330,19 @@ def _upright(picture: Image.Image) -> Image.Image:
 def _to_rgb(picture: Image.Image, wide: bool = False) -> UInt8:
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
-        most = values.max(initial=0)
-        # 16-bit grey, and PNM, which Pillow widens to it. Other wide formats have no agreed range: the maximum decides
-        # between 16 bits, 8 bits and (floating point) 0 to 1.
-        if wide or picture.mode.startswith("I;16") or most > 255:
+        maximum = values.max(initial=0)
+        # 16-bit grey, and PNM, which Pillow converts to it. Other wide formats have no standard range: the maximum
+        # decides between 16 bits, 8 bits and (floating point) 0 to 1.
+        if wide or picture.mode.startswith("I;16") or maximum > 255:
             scale = 255 / 65535
         else:
-            scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
+            scale = 255.0 if picture.mode == "F" and maximum <= 1 else 1.0
         if picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
             values = 65535 - values  # white is 0: Pillow inverts 8 bits only
         grey = np.clip(values * scale, 0, 255).round().astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(ground, rgba)
+        background = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(background, rgba)
     return np.array(picture.convert("RGB"), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""How the commands are typed here, how they end, and how a missing extra is installed."""
+"""Command names as the user types them, argument parsers, exit statuses, signals, and installation hints."""
 
 import gc
 import importlib
@@ -24,27 +24,27 @@ _typed = _MODULE
 
 
 def typed_as(prefix: str) -> None:
-    """Store how this process was started: ``emodet `` or ``python -m emodet ``, before the name of the command."""
+    """Set the prefix of command names: ``emodet `` or ``python -m emodet ``, as this process was started."""
     global _typed
     _typed = prefix
 
 
 def spelled(text: str) -> str:
-    """`text` with commands as the user types them, instead of ``python -m emodet.COMMAND``."""
+    """Replace ``python -m emodet.COMMAND`` in a text by the command as the user types it."""
     return text.replace(_MODULE, _typed)
 
 
 def named(command: str) -> str:
-    """A command as the user types it, for usage lines and messages."""
+    """Return a command as the user types it, for usage lines and messages."""
     return spelled(f"{_MODULE}{command}")
 
 
 def command_parser(command: str, description: str, epilog: str) -> "argparse.ArgumentParser":
-    """A parser for the options of a command; commands in `epilog` are spelled as the user types them.
+    """Create the argument parser of a command; commands in `epilog` are shown as the user types them.
 
-    A mistake is answered in one line, with the nearest option that exists.
+    An error is reported in one line; for an unknown option it suggests the nearest one.
     """
-    import argparse  # who uses the package in Python does not wait for it
+    import argparse  # deferred: the Python API does not need it
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -60,7 +60,7 @@ def command_parser(command: str, description: str, epilog: str) -> "argparse.Arg
 
 
 def number(expected: str, low: float, high: float, kind: type = float) -> Callable[[str], Any]:
-    """The type of an option: a number of a range, which `expected` describes in the error."""
+    """Return an argparse type for numbers from `low` to `high`; the error message is ``is not EXPECTED``."""
 
     def parsed(text: str) -> Any:
         import argparse
@@ -77,13 +77,13 @@ count = number("a whole number from 1", 1, sys.maxsize, int)
 
 
 def install(*extras: str) -> str:
-    """How to install extras of this package, from an index and in a checkout."""
+    """Return the pip commands that install extras of this package, from an index and in a checkout."""
     names = ",".join(extras)
     return f"pip install 'emodet[{names}]' (in a checkout: pip install -e '.[{names}]')"
 
 
 def needed(module: str, what: str, extra: str) -> Any:
-    """A module of an extra; `EmodetError`, which says that `what` needs it and how to install it, without it."""
+    """Import a module of an extra; if it is missing, raise `EmodetError`: `what` needs it, and how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
@@ -92,7 +92,7 @@ def needed(module: str, what: str, extra: str) -> Any:
 
 
 def version_of(distribution: str) -> str | None:
-    """The installed version of a distribution; None if it is not installed."""
+    """Return the version of a distribution; None if it is not installed."""
     from importlib import metadata
 
     try:
@@ -102,24 +102,24 @@ def version_of(distribution: str) -> str | None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+    """Raised on SIGTERM."""
 
 
 def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
-    """The signal that stopped a command."""
+    """Return the signal that stopped a command."""
     return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
 
 def terminate(number: int, frame: FrameType | None) -> None:
-    """The handler of SIGTERM in `raising_signals`."""
+    """Signal handler for SIGTERM in `raising_signals`."""
     raise Terminated
 
 
 @contextmanager
 def raising_signals() -> Iterator[None]:
-    """SIGTERM raises `Terminated` in this block, so that it cleans up as Ctrl-C does.
+    """Raise `Terminated` on SIGTERM inside the block, so that a command cleans up as after Ctrl-C.
 
-    Ctrl-C works even if SIGINT was ignored by inheritance. Outside the main thread, signals are left alone.
+    Ctrl-C works even if the process inherited an ignored SIGINT. Outside the main thread, handlers are not changed.
     """
     # Shells start background jobs with SIGINT ignored.
     handlers = {signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler}
@@ -134,7 +134,7 @@ def raising_signals() -> Iterator[None]:
 
 
 def exit_status(command: Callable[[], int]) -> int:
-    """Run an interactive command: its exit status, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run a command and return its exit status: 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM."""
     try:
         with raising_signals():
             return command()
@@ -146,14 +146,14 @@ def exit_status(command: Callable[[], int]) -> int:
 
 
 def exit_with(main: Callable[[], Any]) -> NoReturn:
-    """Run a command and exit with the status that it returns, or with 1 if its output cannot be written to the end."""
+    """Run a command and exit with the status that it returns, or with 1 if its output cannot be written completely."""
     gc.enable()  # see `emodet.__main__`
     try:
         sys.exit(main())
     finally:
-        gc.freeze()  # Python looks through all objects at exit, which takes 30 ms after a photo
+        gc.freeze()  # Python's garbage collection at exit would take 30 ms after a photo
         try:
-            # After a broken pipe one more line shows whether it is that of standard output, whose buffer may be empty.
+            # After a BrokenPipeError, one more line tests whether standard output is broken; its buffer may be empty.
             print(end="\n" if isinstance(sys.exception(), BrokenPipeError) else "", flush=True)
         except OSError:  # as in `… | head`, or a full disk; Python flushes once more at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The first step of the training commands, before they import anything heavy."""
+"""Start-up checks of the training commands, before their heavy imports."""
 
 import sys
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ _ONE_FOLDER = ("opencv-python", "opencv-python-headless")
 
 
 def begin(command: str, module: str, purpose: str | None, *, extra: str = "train", needs: Sequence[str] = ()) -> None:
-    """Exit with one message where `command` cannot run, answer ``--help``, and check the command line.
+    """Check installed packages and the command line, and print ``--help``. Exits with 2 and a message on an error.
 
     Args:
-        command: Its name.
-        module: Its module's ``__name__``; the command line is read where this is ``__main__``.
-        purpose: Its module's docstring.
+        command: Name of the command.
+        module: ``__name__`` of its module; the command line is read only if this is ``__main__``.
+        purpose: Docstring of its module.
         extra: The extra that this command needs besides `train`.
         needs: The modules of that extra.
     """
@@ -27,12 +27,12 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
             sys.excepthook = _without_traceback_of_ctrl_c
         require_laboratory(command, extra=extra, needs=needs)
         if module == "__main__":
-            from emodet.command_line import accepted, help_text, require_experiment
+            from emodet.command_line import checked_arguments, help_text, require_experiment
 
             if {"--help", "-h"} & set(sys.argv):
                 text = help_text(command, purpose or "", sys.argv[1:])
                 exit_with(lambda: print(text))
-            sys.argv[1:] = accepted(command, sys.argv[1:])
+            sys.argv[1:] = checked_arguments(command, sys.argv[1:])
             require_experiment(command, sys.argv[1:])
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -42,21 +42,21 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
 def _without_traceback_of_ctrl_c(
     kind: type[BaseException], problem: BaseException, trace: TracebackType | None
 ) -> None:
-    if issubclass(kind, KeyboardInterrupt):  # the imports take seconds, in which nothing else handles it
+    if issubclass(kind, KeyboardInterrupt):  # nothing else handles Ctrl-C during the imports, which take seconds
         print("stopped by SIGINT", file=sys.stderr)
     else:
         sys.__excepthook__(kind, problem, trace)
 
 
 def require_laboratory(command: str, *, extra: str = "train", needs: Sequence[str] = ()) -> None:
-    """Raise `EmodetError` where a package that `command` needs is missing; see `begin`."""
+    """Raise `EmodetError` if a package that `command` needs is missing; see `begin`."""
     missing = [name for name in (*_NEEDED, *needs) if find_spec(name) is None]
     if missing:
         raise EmodetError(
-            f"{named(command)} needs {', '.join(missing)}, which the light install leaves out: "
+            f"{named(command)} needs {', '.join(missing)}, not part of the light installation: "
             + install(*dict.fromkeys(("train", extra)))
         )
-    # albumentations brings the headless build into the folder of the other one: of two versions, half of each is left.
+    # albumentations installs the headless build into the folder of the other one; two versions would be mixed there.
     versions = {name: version for name in _ONE_FOLDER if (version := version_of(name)) is not None}
     if len(set(versions.values())) > 1:
         found = " and ".join(f"{name} {number}" for name, number in versions.items())

@@ -33,14 +33,14 @@ SHIPPED = {
     "accurate": _WEIGHTS / "emodet-accurate-int8.onnx",
     "fp32": _WEIGHTS / "emodet-fp32.onnx",
 }
-"""Model files of the package, by the name that stands for them: ``int8`` and ``fp32`` hold the residual
-CNN of 1,979,080 parameters, ``accurate`` a MobileNet of 3,217,224, trained on face identity and fine-tuned."""
+"""Model files of the package by name: ``int8`` and ``fp32`` contain the residual CNN of 1,979,080 parameters,
+``accurate`` a MobileNet of 3,217,224, pretrained on face identity and fine-tuned."""
 
 DEFAULT_MODEL = "int8"
-"""The shipped model file used when none is named."""
+"""Name of the default model file in `SHIPPED`."""
 
 _MAX_FILE = 2**31 - 1  # limit of a protocol buffer
-_TOLERANCE = 1e-2  # of a row's sum; quantised graphs may round
+_TOLERANCE = 1e-2  # of a row's sum; quantised graphs round
 _INPUT = "crops"
 
 
@@ -56,7 +56,7 @@ class ModelFile:
     def __init__(
         self, data: bytes, *, name: str = "model file", providers: Sequence[str] = ("cpu",), threads: int | None = None
     ) -> None:
-        """Open a model file's bytes; arguments and errors as in `read_model_file`."""
+        """Open the bytes of a model file; arguments and errors as in `read_model_file`."""
         self.name, self._data = name, data
         self._session = open_session(data, name, providers, threads)
         self._reopen = functools.partial(ModelFile, name=name, providers=tuple(providers), threads=threads)
@@ -65,7 +65,7 @@ class ModelFile:
             _check_checksum(data, pairs.get(PREFIX + CHECKSUM))
             self.info = ModelInfo.from_metadata(pairs)
             if self.info.format_version > 1 and PREFIX + CHECKSUM not in pairs:
-                # NaN in a quantised graph would only make its results wrong.
+                # The writer also refuses NaN, which a quantised graph hides in wrong results.
                 raise EmodetError(f"its metadata lacks {PREFIX}{CHECKSUM}: another program wrote it; export it again")
         except EmodetError as problem:
             raise EmodetError(f"{name}: {problem!s:.1000}") from None
@@ -88,7 +88,7 @@ class ModelFile:
             and arousal, float32 (N, 2) in -1..1, or None without such a head.
 
         Raises:
-            EmodetError: The crops have another shape or dtype, or the graph returns something else than probabilities.
+            EmodetError: The crops have another shape or dtype, or the graph's outputs are not probabilities.
         """
         size = self.info.preprocessing.size
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
@@ -104,7 +104,7 @@ class ModelFile:
         return probabilities, more[0] if more else None
 
     def probabilities(self, crops: UInt8, *, batch_size: int = 64) -> Float32:
-        """The first output of `run`: float32 (N, K)."""
+        """Return the first output of `run`: float32 (N, K)."""
         return self.run(crops, batch_size=batch_size)[0]
 
     def _run(self, crops: UInt8) -> list[Float32]:
@@ -112,17 +112,17 @@ class ModelFile:
         # onnxruntime's exceptions have no common base.
         with errors_of(self.name, f"the graph fails on crops of shape {crops.shape}", Exception):
             results: list[Float32] = self._session.run(list(self.info.outputs), {_INPUT: crops})
-        found = results[0]
-        if found.shape != (count, classes):
+        rows = results[0]
+        if rows.shape != (count, classes):
             raise EmodetError(
-                f"{self.name}: probabilities of {count} crops have shape {found.shape}, but there are {classes} classes"
+                f"{self.name}: probabilities of {count} crops have shape {rows.shape}, but there are {classes} classes"
             )
-        sums = found.sum(axis=1)
+        sums = rows.sum(axis=1)
         # Comparisons with NaN are false.
-        if not ((found >= -_TOLERANCE).all() and (np.abs(sums - 1) <= _TOLERANCE).all()):
+        if not ((rows >= -_TOLERANCE).all() and (np.abs(sums - 1) <= _TOLERANCE).all()):
             raise EmodetError(
-                f"{self.name}: its output probabilities are not probabilities for these crops: {found.min()} to "
-                f"{found.max()}, sums {sums.min()} to {sums.max()}; the net or its export is faulty"
+                f"{self.name}: its output probabilities has values from {rows.min()} to {rows.max()} and sums from "
+                f"{sums.min()} to {sums.max()}, expected 0 to 1 and 1; the net or its export is faulty"
             )
         if len(results) > 1:
             pairs = results[1]
@@ -140,8 +140,8 @@ class ModelFile:
             raise EmodetError(f"{name}: its inputs are {inputs}; expected one uint8 input crops (N, size, size, 3)")
         batch, *rest = inputs[0][2]
         if isinstance(batch, int):
-            raise EmodetError(f"{name}: it takes exactly {batch} crops at once; expected any number")
-        if any(isinstance(has, int) and has != wants for has, wants in zip(rest, (size, size, 3), strict=True)):
+            raise EmodetError(f"{name}: its batch size is fixed at {batch}; expected a dynamic one")
+        if any(isinstance(side, int) and side != wanted for side, wanted in zip(rest, (size, size, 3), strict=True)):
             raise EmodetError(f"{name}: its input is {rest}, but its preprocessing makes crops of ({size}, {size}, 3)")
         outputs = {each.name: each.type for each in self._session.get_outputs()}
         if outputs != dict.fromkeys(self.info.outputs, "tensor(float)"):
@@ -155,12 +155,12 @@ class ModelFile:
 def read_model_file(
     path: str | os.PathLike[str], *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open an `.onnx` file of `write_model_file`, or one of `SHIPPED` by name; the rest as in `open_session`.
+    """Open a model file by its path, or one of `SHIPPED` by its name; `providers` and `threads` as in `open_session`.
 
     Raises:
-        EmodetError: The file is missing, is no ONNX model, is truncated, differs from its checksum, lacks emodet's
-            metadata, is of a newer format, names unknown classes, keeps weights in other files, or its graph and
-            metadata disagree; or a provider is not installed.
+        EmodetError: The file is missing, is not an ONNX model, is truncated, differs from its checksum, lacks emodet's
+            metadata, has a newer format, stores weights in other files, or its graph and metadata disagree; or a
+            provider is not installed.
     """
     place = SHIPPED[path] if isinstance(path, str) and path in SHIPPED else Path(path)
     name = f"shipped model file {place.name}" if place in SHIPPED.values() else f"model file {place}"
@@ -172,10 +172,10 @@ def read_model_file(
 
 
 def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
-    """Path of a model file that a user names: a name in `SHIPPED`, whatever files there are, or a file.
+    """Return the path of a model file: one of `SHIPPED` by its name, which precedes a file of that name, or a path.
 
     Raises:
-        EmodetError: There is no such file, or it is a run, a checkpoint or an image.
+        EmodetError: The file does not exist, or is a run folder, a checkpoint or an image.
     """
     if isinstance(model, str) and model in SHIPPED:
         return SHIPPED[model]
@@ -193,7 +193,7 @@ def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
 
 
 def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: str | os.PathLike[str]) -> Path:
-    """Write the bytes of `model_file_bytes` atomically to `path`, after a reader has accepted them.
+    """Write `model_file_bytes` to `path`, atomically, after opening and checking them as a `ModelFile`.
 
     Raises:
         EmodetError: Graph and `info` disagree, or the file cannot be written.
@@ -207,10 +207,10 @@ def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: st
 
 
 def model_file_bytes(model: "onnx.ModelProto | bytes", info: ModelInfo, name: str = "model file") -> bytes:
-    """An ONNX graph, as in the module's docstring, with `info` and a checksum.
+    """Serialise an ONNX graph with `info` and a checksum; the module's docstring lists its inputs and outputs.
 
-    The graph's own metadata is kept, without the prefix ``emodet.``. `EmodetError` if it is not valid ONNX, or a weight
-    or scale is not finite.
+    Other metadata of the graph is preserved, except keys that begin with ``emodet.``. Raises `EmodetError` if the graph
+    is not valid ONNX, or a weight or scale is not finite.
     """
     import onnx
 
@@ -224,15 +224,15 @@ def model_file_bytes(model: "onnx.ModelProto | bytes", info: ModelInfo, name: st
     with errors_of(name, "the graph is not valid ONNX", onnx.checker.ValidationError):
         onnx.checker.check_model(proto)
     for tensor in proto.graph.initializer:
-        # Quantised layers turn NaN into numbers, so that no output shows it. Data in other files is refused later.
+        # Quantised layers turn NaN into numbers, so outputs do not show it. Data in other files is rejected later.
         is_float = tensor.data_type == onnx.TensorProto.FLOAT and not tensor.external_data
         if is_float and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all():
-            raise EmodetError(f"{name}: {tensor.name} holds NaN or infinity; the net or its quantisation is faulty")
+            raise EmodetError(f"{name}: {tensor.name} contains NaN or infinity; the net or its quantisation is faulty")
     graph = proto.SerializeToString(deterministic=True)
     checksum = {PREFIX + CHECKSUM: json.dumps({"bytes": len(graph), "sha256": hashlib.sha256(graph).hexdigest()})}
     metadata = onnx.ModelProto()
     onnx.helper.set_model_props(metadata, kept | info.to_metadata() | checksum)
-    # Protocol buffers that follow each other are read as one message.
+    # Concatenated protocol buffers are read as one message.
     data: bytes = graph + metadata.SerializeToString(deterministic=True)
     return data
 

@@ -1,4 +1,4 @@
-"""Metadata of a model file: what it contains, its JSON form and its checks."""
+"""Metadata of a model file: its fields, their checks, and the JSON form."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ PREFIX = "emodet."
 CHECKSUM = "checksum"
 
 OUTPUTS = ("probabilities", "valence_arousal")
-"""Of a graph, in this order; the second only with such a head."""
+"""Names of a graph's outputs, in this order; the second only with a valence/arousal head."""
 
 _SINCE_2 = {"temperature_curve", "class_shares", "min_confidence"}
 _MAX_CHARACTERS = 1_000_000
@@ -41,17 +41,17 @@ class ModelInfo:
 
     Attributes:
         class_names: Classes in the order of the columns of ``probabilities``; see `checked_class_names`.
-        preprocessing: How faces are cropped for it.
-        temperature: Divisor of the logits before the softmax, inside the graph; for the record only.
-        temperature_curve: How it follows each face's features, see `emodet.models.nets`; for the record only.
+        preprocessing: Geometry, colour and size of face crops.
+        temperature: Divisor of the logits before the softmax; already applied inside the graph.
+        temperature_curve: How the temperature depends on a face's features, see `emodet.models.nets`; already applied.
         class_shares: Share of each class in the training faces, in the order of `class_names`; empty if unknown.
-        min_confidence: Above it, 95 % of the predictions on val are right; None if unknown or not reached.
-        training_data: Data sets it was trained on.
-        metrics: Split to metric to value, of this file's precision.
+        min_confidence: Threshold above which 95 % of the predictions on val are right; None if unknown or not reached.
+        training_data: Data sets that the net was trained on.
+        metrics: Value by split and metric, measured with this file's precision.
         commit: Commit of emodet that wrote it, or empty.
-        fingerprint: Fingerprint of the pack it was trained on, or empty.
+        fingerprint: Fingerprint of the pack that the net was trained on, or empty.
         precision: ``fp32``, or ``int8`` for a quantised trunk.
-        outputs: ``probabilities``, and ``valence_arousal`` with such a head.
+        outputs: ``probabilities``, and ``valence_arousal`` if the net has that head.
         format_version: `FORMAT_VERSION` of the writer.
     """
 
@@ -95,7 +95,7 @@ class ModelInfo:
         require(fits, "format_version", version, f"a whole number from 1 to {FORMAT_VERSION}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Values as JSON types; the inverse of `from_dict`."""
+        """Return the values as JSON types; the inverse of `from_dict`."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         values["preprocessing"] = self.preprocessing.to_dict()
         values["training_data"] = [dataclasses.asdict(data) for data in self.training_data]
@@ -103,7 +103,7 @@ class ModelInfo:
         return values
 
     def to_metadata(self) -> dict[str, str]:
-        """Key to JSON text, as in the file's `metadata_props`; the inverse of `from_metadata`."""
+        """Return the JSON text of each key, as in the file's `metadata_props`; the inverse of `from_metadata`."""
         return {
             PREFIX + key: json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
             for key, value in self.to_dict().items()
@@ -113,7 +113,7 @@ class ModelInfo:
     def from_metadata(cls, pairs: Mapping[str, str]) -> "ModelInfo":
         """The inverse of `to_metadata`; keys without the prefix ``emodet.`` are ignored.
 
-        `EmodetError` if the metadata is missing, of a newer format, incomplete or invalid.
+        Raises `EmodetError` if the metadata is missing, of a newer format, incomplete or invalid.
         """
         ours = {key.removeprefix(PREFIX): text for key, text in pairs.items() if key.startswith(PREFIX)}
         ours.pop(CHECKSUM, None)
@@ -129,7 +129,7 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelInfo":
-        """The inverse of `to_dict`; `EmodetError` if a key is missing or unknown, or a value is invalid."""
+        """The inverse of `to_dict`; raises `EmodetError` if a key is missing or unknown, or a value is invalid."""
         known = {item.name for item in dataclasses.fields(cls)}
         lacking, unknown = known - _SINCE_2 - set(values), set(values) - known
         if lacking or unknown:
@@ -156,12 +156,12 @@ class ModelInfo:
 
 
 def parsed(key: str, text: str) -> Any:
-    """The JSON value of a metadata entry; `EmodetError` if it is too long, too deep, not JSON, or has a key twice."""
+    """Parse the JSON of a metadata entry; raise `EmodetError` if it is too long, too deep, invalid or repeats a key."""
     if len(text) > _MAX_CHARACTERS:
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key} has {len(text):,} characters)")
     try:
         value = json.loads(text, object_pairs_hook=_unique)
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be neither printed nor sent
+        json.dumps(value, ensure_ascii=False).encode()  # raises for a lone surrogate, which cannot be printed or sent
         return value
     except (ValueError, RecursionError) as problem:  # also integers of thousands of digits
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key}: {problem})") from None
@@ -169,8 +169,8 @@ def parsed(key: str, text: str) -> Any:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
-    if len(values) < len(pairs):  # readers differ in which value they take
-        raise ValueError("a key is there twice")
+    if len(values) < len(pairs):  # JSON parsers differ in which value they return
+        raise ValueError("a key occurs twice")
     return values
 
 

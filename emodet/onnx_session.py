@@ -24,12 +24,12 @@ PROVIDERS: Mapping[str, str] = {
 def open_session(
     data: bytes, name: str, providers: Sequence[str], threads: int | None
 ) -> "onnxruntime.InferenceSession":
-    """Open a model in memory, complete in itself; `name` is for messages.
+    """Open a self-contained model in memory; `name` is used in messages.
 
-    `providers` are names of `PROVIDERS`, preferred first; `threads` those of one call, None for one per core.
+    `providers` are keys of `PROVIDERS`, preferred first; `threads` is their number per call, None for one per core.
 
     Raises:
-        EmodetError: The model cannot be loaded or keeps weights in other files, or a provider is not available.
+        EmodetError: The model cannot be loaded or stores weights in other files, or a provider is not available.
     """
     import onnxruntime
 
@@ -45,12 +45,12 @@ def open_session(
             )
     require(threads is None or threads >= 1, "threads", threads, "1 or more")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions anyway
+    options.log_severity_level = 4  # errors are raised as exceptions anyway
     options.intra_op_num_threads = threads or 0
     # Spinning threads take cores from decoding, drawing and the other session: on two cores a video with one face ran
     # at 26 to 56 frames/s with spinning and at 64 to 84 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # A model is one file: tensors in other files are looked for in a folder that cannot exist, and never outside it.
+    # A model is one file: point the folder of external tensors to one that cannot exist, so that none is ever read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     nowhere = str(Path(os.devnull, "none"))
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", nowhere)
@@ -59,7 +59,7 @@ def open_session(
         session = onnxruntime.InferenceSession(data, options, providers=wanted)
     except Exception as problem:  # onnxruntime's exceptions have no common base
         if "external" in str(problem).lower() or os.devnull in str(problem):
-            reason = "it keeps weights in other files; a model file is one file"
+            reason = "it stores weights in other files; a model file is one file"
         else:
             reason = "not an ONNX model, or truncated or damaged"
         raise EmodetError(f"{name}: {reason} ({problem})") from None

@@ -1,6 +1,6 @@
 """The command `python -m emodet.predict SOURCE…`: find faces and recognise their emotions.
 
-Exit status: 0 if all inputs were read, 1 if any failed, 2 for a mistake in the call, 130 after Ctrl-C.
+Exit status: 0 if all inputs were read, 1 if any failed, 2 for an invalid command line, 130 after Ctrl-C.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from emodet.inference.batch import Batch, Recognised
 from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
-from emodet.inference.opening import opened
+from emodet.inference.opening import open_images
 from emodet.inference.pipeline import StreamOptions, WindowClosed
 from emodet.inference.progress import Progress
 from emodet.inference.recognizer import Recognizer
@@ -43,35 +43,35 @@ examples:
   python -m emodet.predict interview.mp4 --output found --annotate --min-confidence 0.5
   python -m emodet.predict 0 --show                       (camera 0; q ends)
   python -m emodet.predict rtsp://user:word@host/stream --rows jsonl --every 5
-  python -m emodet.predict @paths.txt --output found --resume      (go on where a run was stopped)
+  python -m emodet.predict @paths.txt --output found --resume      (continue a stopped run)
   python -m emodet.predict faces.parquet --column image --output found --rows csv --workers 8
   curl -s https://example.org/face.jpg | python -m emodet.predict - --rows jsonl
 
-exit status: 0 all inputs read, 1 some failed, 2 a mistake in the call, 130 stopped by Ctrl-C
+exit status: 0 all inputs read, 1 some failed, 2 invalid command line, 130 stopped by Ctrl-C
 """
-_MANY = 64  # inputs from which on every core gets a process
+_PARALLEL_FROM = 64  # minimum number of inputs for one process per core
 _SOURCES = f"""an image, a video, a folder (with everything below), a glob, @FILE (a list with one path per line), a
 Parquet file with a column of paths or images, a camera index, an rtsp or http address, or - for an encoded image on
 standard input; folders and globs skip hidden files and results of earlier runs (*{", *".join(RESULT_ENDINGS)})"""
-_WORKERS = f"""processes that recognise images in batches, and videos one each (default: one per core from {_MANY}
-inputs on, else 1)"""
-_RESUME = """append to the rows in DIR and skip inputs that they contain, after the same command was stopped; begins
-where there are none (jsonl and csv)"""
-_DETECTORS = f"""face detector: {", ".join(DETECTORS)}, or yunet:FILE.onnx (default: auto, YuNet if its weights are
-there, else CenterFace; yunet downloads them once; none: each picture is one face)"""
-_MIN_CONFIDENCE = """below it an emotion is "uncertain"; auto: the model file's threshold for 95 %% right on val
-(default: %(default)s)"""
+_WORKERS = f"""number of processes; each recognises a batch of images or one video (default: one per core for
+{_PARALLEL_FROM} or more inputs, else 1)"""
+_RESUME = """continue after the same command was stopped: append to the rows in DIR and skip the inputs in them; without
+rows, start a new run (jsonl and csv)"""
+_DETECTORS = f"""face detector: {", ".join(DETECTORS)}, or yunet:FILE.onnx (default: auto, which is YuNet if its weights
+are installed, else CenterFace; yunet downloads its weights once; none: each picture is one face)"""
+_MIN_CONFIDENCE = """emotions with a lower probability are "uncertain"; auto: the model file's threshold for 95 %% right
+on val (default: %(default)s)"""
 _PRIOR = """balanced: predict rare emotions more often, at a cost in accuracy (default: %(default)s)"""
-_ROWS = """one row per face and frame, into DIR, or to standard output without --output (default: jsonl with --output,
-else text)"""
+_ROWS = """write one row per face and frame, into DIR or, without --output, to standard output (default: jsonl with
+--output, else text)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, or those of the command line; returns the exit status."""
+    """Run the command with `argv`, by default the arguments of the process; returns the exit status."""
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.ERROR if options.quiet else logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
-        # File names hold characters that the terminal may not have; rows are UTF-8.
+        # File names can contain characters that the terminal's encoding lacks; rows are UTF-8.
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
             utf8 = {"encoding": "utf-8"} if stream is sys.stdout and options.rows else {}
             reconfigure(errors="backslashreplace", **utf8)
@@ -85,9 +85,9 @@ def _run(options: argparse.Namespace) -> int:
     summary = Summary()
     found = find_sources(options.sources, column=options.column, skip=summary.skip)
     sources = _refuse_overwriting(found, options.sources, options.output, rows)
-    head = list(itertools.islice(sources, _MANY))
-    many = len(head) == _MANY and not options.show and all(each.kind in ("image", "video") for each in head)
-    workers = options.workers or (available_cores() if many else 1)
+    head = list(itertools.islice(sources, _PARALLEL_FROM))
+    parallel = len(head) == _PARALLEL_FROM and not options.show and all(it.kind in ("image", "video") for it in head)
+    workers = options.workers or (available_cores() if parallel else 1)
     if options.threads is not None:
         cv2.setNumThreads(options.threads)
     recognizer = Recognizer(
@@ -139,13 +139,13 @@ def _run(options: argparse.Namespace) -> int:
 def _recognise(
     options: argparse.Namespace, batch: Batch, progress: Progress | None, sources: Iterator[Source], workers: int
 ) -> int:
-    """Recognise all inputs that are not done; returns the exit status of what ended the run early, or 0."""
+    """Recognise the inputs that have no results yet; returns an exit status, 0 unless the run ended early."""
     if progress is not None:
         batch.summary.earlier = progress.earlier
         sources = (source for source in sources if source.name not in progress)
     bar: Any = contextlib.nullcontext()
     if workers > 1:
-        from tqdm import tqdm  # deferred: a photo does not wait for it
+        from tqdm import tqdm  # deferred: not needed for a photo
 
         pause_s = 0.2 if sys.stderr.isatty() else 60
         bar = tqdm(unit="input", file=sys.stderr, disable=options.quiet, mininterval=pause_s, smoothing=0.05)
@@ -154,20 +154,20 @@ def _recognise(
         with bar, closing(_results(options, batch, sources, workers)) as results:
             for finished in results:
                 for done in finished:
-                    batch.take(done)
+                    batch.finish(done)
                 if progress is not None:
                     progress.add([done.counts for done in finished])
                 if workers > 1:
                     bar.update(len(finished))
                 if batch.window_closed or (options.strict and batch.summary.failed):
                     break
-    except WindowClosed:  # in a video, which --resume recognises again
+    except WindowClosed:  # during a video, which --resume recognises again
         pass
     except RowsError as error:
         batch.report(f"error: {error}", always=True)
         return 1
     except KeyboardInterrupt as stop:
-        batch.report("stopped: open files are finished")
+        batch.report("stopped; open files were completed")
         return 143 if isinstance(stop, Terminated) else 130
     return 0
 
@@ -176,13 +176,13 @@ def _results(
     options: argparse.Namespace, batch: Batch, sources: Iterator[Source], workers: int
 ) -> Generator[list[Recognised], None, None]:
     if workers > 1:
-        from emodet.inference.processes import recognise_in_processes  # deferred: a photo does not wait for it
+        from emodet.inference.processes import recognise_in_processes  # deferred: not needed for a photo
 
         yield from recognise_in_processes(batch, sources, workers, threads=options.threads or 1)
         return
     pipes = [text for text in options.sources if text == "-" or Path(text).is_fifo() or Path(text).is_char_device()]
-    images = opened(sources, options.max_pixels)
-    # The next image is decoded while this one is recognised; but only this thread can be interrupted in a silent pipe.
+    images = open_images(sources, options.max_pixels)
+    # A thread decodes the next image during recognition; not for pipes, as only the main thread can be interrupted.
     with closing(images if pipes else read_ahead(images, capacity=1)) as items:
         for item in items:
             video = item.image_rgb is None and item.counts.error is None
@@ -190,7 +190,7 @@ def _results(
 
 
 def _count_inputs(options: argparse.Namespace, earlier: int, bar: Any) -> None:
-    """Count the inputs for the time left, while the first are recognised; not those of a pipe, read only once."""
+    """Count the inputs in the background, for the remaining time; a list from a pipe can be read only once."""
     if any(text.startswith("@") and not Path(text[1:]).is_file() for text in options.sources):
         return
     with contextlib.suppress(EmodetError, OSError, ValueError):  # reported where they are read
@@ -198,15 +198,15 @@ def _count_inputs(options: argparse.Namespace, earlier: int, bar: Any) -> None:
 
 
 def _settings(options: argparse.Namespace, rows: str | None, recognizer: Recognizer) -> dict[str, Any]:
-    """What a resumed run must have in common with the one that was stopped."""
+    """Return the settings that must be equal in a resumed run."""
     names = ("prior", "every", "smooth", "annotate", "explain", "blur_faces", "max_pixels", "column")
-    kept = {name: getattr(options, name) for name in names}
-    kept |= {"rows": rows, "min_confidence": recognizer.min_confidence}
-    return {"model_sha256": recognizer.model.sha256, "detector": recognizer.detector.description, **kept}
+    values = {name: getattr(options, name) for name in names}
+    values |= {"rows": rows, "min_confidence": recognizer.min_confidence}
+    return {"model_sha256": recognizer.model.sha256, "detector": recognizer.detector.description, **values}
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what is known to be wrong before anything is loaded."""
+    """Raise `EmodetError` for options that exclude each other, before anything is loaded."""
     folder, drawn = options.output, options.annotate or options.explain
     if drawn and folder is None and not options.show:
         raise EmodetError("--annotate and --explain write pictures: name a folder for them with --output DIR")
@@ -231,7 +231,7 @@ def _check(options: argparse.Namespace) -> None:
 def _refuse_overwriting(
     sources: Iterator[Source], named: Sequence[str], folder: Path | None, rows: str | None
 ) -> Iterator[Source]:
-    """The same inputs; refuses one that a result could replace, under whatever name, and such a list or table."""
+    """Yield the inputs; raise `EmodetError` if a result could replace an input, a list or a table."""
     if folder is None:
         yield from sources
         return
@@ -258,21 +258,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--detector", default="auto", metavar="NAME", help=_DETECTORS)
     add("--min-confidence", type=_probability, default=MIN_CONFIDENCE, metavar="P", help=_MIN_CONFIDENCE)
     add("--prior", choices=("trained", "balanced"), default="trained", help=_PRIOR)
-    add("--explain", action="store_true", help="add a heat map of what each prediction rests on")
+    add("--explain", action="store_true", help="add a heat map of the regions that each prediction depends on")
     add = parser.add_argument_group("videos, cameras and streams").add_argument
     add("--every", type=count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
-    smooth = "time constant of smoothing per face; 0 for none (default: %(default)s)"
+    smooth = "time constant of the smoothing of each face; 0 for none (default: %(default)s)"
     seconds = number("a number of seconds from 0 to 3600", 0, 3600)
     add("--smooth", type=seconds, default=Smoothing().seconds, metavar="SECONDS", help=smooth)
     add = parser.add_argument_group("results").add_argument
-    output = "folder for rows, pictures, timelines, summary.json; replaces results"
+    output = "folder for rows, pictures, timelines and summary.json; existing results are replaced"
     add("--output", type=Path, metavar="DIR", help=output)
     add("--rows", choices=ROW_FORMATS, help=_ROWS)
     add("--csv-bom", action="store_true", help="begin CSV with a byte-order mark, as spreadsheets expect")
     add("--annotate", action="store_true", help="write annotated pictures, and H.264 videos with their sound")
-    add("--show", action="store_true", help="show them in a window; q or Esc ends")
+    add("--show", action="store_true", help="show annotated pictures in a window; q or Esc quits")
     add("--blur-faces", action="store_true", help="make faces unrecognisable in pictures and videos")
-    add("--column", metavar="NAME", help="column of Parquet files with paths or images (default: the only such one)")
+    add("--column", metavar="NAME", help="column of Parquet files with paths or images, if there are several")
     add = parser.add_argument_group("run").add_argument
     add("--workers", type=count, metavar="N", help=_WORKERS)
     add("--resume", action="store_true", help=_RESUME)
@@ -280,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     providers = f"execution providers of the model file, preferred first: {', '.join(PROVIDERS)} (default: cpu)"
     add("--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), metavar="LIST", help=providers)
     add("--strict", action="store_true", help="stop at the first input that fails")
-    pixels = "refuse larger images and frames, which may be decompression bombs (default: %(default)s)"
+    pixels = "reject larger images and frames, which may be decompression bombs (default: %(default)s)"
     add("--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=pixels)
     add("--quiet", action="store_true", help="print results and errors only")
     return parser

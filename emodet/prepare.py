@@ -1,8 +1,8 @@
 """Make a pack: ``python -m emodet.prepare data=affectnet data.root=/path/to/AffectNet``.
 
-With ``experiment=NAME`` it makes the pack of this experiment; `emodet.train` then starts at once. A mix of data sets
-(``data=mixed``) has a pack for each. ``list=true`` reports what is there and packs nothing. Re-run it to continue an
-interrupted run.
+With ``experiment=NAME`` it makes the pack of this experiment, and `emodet.train` then starts at once. For a mix of data
+sets (``data=mixed``) it makes one pack per data set. ``list=true`` reports the contents of the release and packs
+nothing. Re-run the command to continue an interrupted run.
 """
 
 from emodet.installation import exit_with
@@ -26,7 +26,7 @@ from emodet.training.assembly import build_data, undrawn
 
 @command("prepare")
 def main(values: dict[str, Any]) -> None:
-    """List, crop and pack, and report what came out."""
+    """List, crop and pack the faces, and print a summary."""
     settings = without_none(values)
     data = build_data(settings, draw=not settings["list"])
     for name, source in data.sources.items():
@@ -45,12 +45,12 @@ def main(values: dict[str, Any]) -> None:
 
 
 def report(text: str) -> None:
-    """Print what was found at once: packing may take hours."""
+    """Print a message at once, since packing can take hours."""
     print(text, flush=True)
 
 
 def prepare(source: Source, preprocessing: Preprocessing, *, force: bool, verify: bool) -> None:
-    """Make the pack of one data set, or compare the one that exists with the release and, if asked, every byte."""
+    """Make the pack of one data set; check an existing one against the release and, with `verify`, every byte of it."""
     folder = source.packing(preprocessing).folder
     if force and folder.is_dir():
         shutil.rmtree(folder)
@@ -69,11 +69,11 @@ def prepare(source: Source, preprocessing: Preprocessing, *, force: bool, verify
 def print_splits(data: EmotionDataModule) -> None:
     """Print the number of faces in each split; in a mix, of each data set."""
     splits = data.splits
-    every = {"train": ("train", splits.train), "val": (splits.val_name, splits.val)}
-    every["test"] = (splits.test_name, splits.test)
-    for split, (title, rows) in every.items():
-        of_each = np.bincount(data.pack.source_of(rows), minlength=len(data.sources))
-        parts = [f"{name} {count:,}" for name, count in zip(data.source_names, of_each.tolist(), strict=False)]
+    titled = {"train": ("train", splits.train), "val": (splits.val_name, splits.val)}
+    titled["test"] = (splits.test_name, splits.test)
+    for split, (title, rows) in titled.items():
+        counts = np.bincount(data.pack.source_of(rows), minlength=len(data.sources))
+        parts = [f"{name} {count:,}" for name, count in zip(data.source_names, counts.tolist(), strict=False)]
         print(f"{split:<12} {len(rows):,} faces of {title}{' (' + ', '.join(parts) + ')' if parts else ''}")
     if data.source_names:
         print(f"fingerprint of the mix: {data.fingerprint}")

@@ -23,12 +23,12 @@ _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest
 _MAX_SQUARE = 16_384
 
 MIN_DEVIATION = 2.0
-"""Lower bound of the divisor of ``contrast="crop"``, in pixel values: below it there is only rounding noise."""
+"""Lower bound of the divisor for ``contrast="crop"``, in pixel values: smaller deviations are rounding noise."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """From an image and a box to the net's input. Plain values only.
+    """Definition of a face crop, from image and box to the net's input. All fields are plain values.
 
     Attributes:
         size: Side of the crop in pixels.
@@ -36,13 +36,13 @@ class Preprocessing:
         alignment: ``eyes`` rotates the face upright by the line through its eyes if landmarks are given; ``none`` does
             not rotate.
         colour: ``rgb``, or ``grey``: luma (ITU-R BT.601) in all three channels.
-        detail: A larger face is first reduced to this many pixels, to the detail of the training images. None keeps all
-            detail.
-        interpolation: How a face smaller than `size` is enlarged. Reduction averages areas.
-        mean: Per channel, of pixel values scaled to 0..1, in RGB order.
-        std: Per channel, of pixel values scaled to 0..1, in RGB order.
-        contrast: ``crop`` normalises by each crop's own mean and standard deviation, over all pixels and channels, in
-            place of `mean` and `std`, which removes brightness and contrast; ``fixed`` does not.
+        detail: Number of pixels to which a larger face is reduced first, to match the detail of the training images.
+            None skips this step.
+        interpolation: Method for enlarging a face smaller than `size`. Larger faces are reduced by area averaging.
+        mean: Mean of each channel, for pixel values scaled to 0..1, in RGB order.
+        std: Standard deviation of each channel, for pixel values scaled to 0..1, in RGB order.
+        contrast: ``fixed`` normalises with `mean` and `std`. ``crop`` uses each crop's own mean and standard deviation,
+            over all pixels and channels, instead; this removes brightness and contrast.
     """
 
     size: int = 96
@@ -64,7 +64,7 @@ class Preprocessing:
         _require(detail_fits, "detail", self.detail, f"empty, or whole pixels from 8 to size ({self.size})")
         known = ", ".join(_INTERPOLATION)
         _require(self.interpolation in tuple(_INTERPOLATION), "interpolation", self.interpolation, known)
-        # 0 and 0.0 are one margin: they must not give two fingerprints.
+        # 0 and 0.0 are the same margin and must have the same fingerprint.
         object.__setattr__(self, "margin", float(self.margin))
         for field in ("mean", "std"):
             value = getattr(self, field)
@@ -83,12 +83,12 @@ class Preprocessing:
         """Crop a face.
 
         The crop is a square around the box's centre, `1 + 2 * margin` times its longer side wide. Outside the image the
-        edge pixels are repeated. Without a box the image is the face: a square of its longer side is taken, and margin
-        and alignment do not apply.
+        edge pixels are repeated. Without a box the whole image is the face: the square has the image's longer side, and
+        margin and alignment do not apply.
 
         Args:
             image_rgb: uint8, (H, W, 3), RGB.
-            box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive. It may reach outside the image.
+            box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive. It can extend outside the image.
             landmarks: (2, 2) or more points in pixels, first the eye that is left in the upright crop, then the right
                 one. Only ``alignment="eyes"`` uses them.
 
@@ -125,7 +125,7 @@ class Preprocessing:
     def normalise(self, crops: UInt8) -> Float32:
         """Pixels to net input: uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W), ``(x / 255 - mean) / std``.
 
-        With ``contrast="crop"`` it is ``(x - m) / max(s, MIN_DEVIATION)``, m and s being each crop's own.
+        With ``contrast="crop"`` it is ``(x - m) / max(s, MIN_DEVIATION)`` with each crop's mean m and deviation s.
         """
         scaled: Float32 = crops.astype(np.float32)
         if self.contrast == "crop":
@@ -138,13 +138,13 @@ class Preprocessing:
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Values as JSON types; the inverse of `from_dict`."""
+        """Return the values as JSON types; the inverse of `from_dict`."""
         values = dataclasses.asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`; `EmodetError` if a key is unknown or a value is out of its range."""
+        """The inverse of `to_dict`; raises `EmodetError` if a key is unknown or a value is out of its range."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise EmodetError(f"preprocessing: unknown {', '.join(unknown)}; expected {', '.join(sorted(known))}")
@@ -152,7 +152,7 @@ class Preprocessing:
         return cls(**plain)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the values that crops depend on: all but mean, std and contrast."""
+        """Return the SHA-256 of the values that change the crops: all except mean, std and contrast."""
         values = {key: value for key, value in self.to_dict().items() if key not in ("mean", "std", "contrast")}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -175,62 +175,62 @@ def _is_int(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number, and no bool."""
+    """Return whether a value is a finite number and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
     values = tuple(float(value) for value in box)
     if len(values) != 4 or not all(map(math.isfinite, values)) or values[2] <= values[0] or values[3] <= values[1]:
-        raise EmodetError(f"box {values}: x1, y1, x2, y2 with x2 > x1 and y2 > y1 were expected")
+        raise EmodetError(f"box {values}: expected x1, y1, x2, y2 with x2 > x1 and y2 > y1")
     return values
 
 
 def _whole(value: float) -> int:
-    """The nearest whole number, halves upwards: `round` goes to even ones, and a moving box would jerk."""
+    """Round halves up; `round` rounds them to even numbers, so the crop of a moving box would jump."""
     return math.floor(value + 0.5)
 
 
 def _roll(landmarks: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]]) -> float:
-    """Degrees by which the line through the eyes is turned, clockwise positive; 0 where the eyes coincide."""
+    """Return the angle of the line through the eyes in degrees, clockwise positive; 0 if the eyes coincide."""
     points = np.asarray(landmarks, dtype=np.float64)
     if points.ndim != 2 or points.shape[0] < 2 or points.shape[1] != 2 or not np.isfinite(points[:2]).all():
-        raise EmodetError(f"landmarks of shape {points.shape}: finite points (n, 2) with the two eyes first are needed")
+        raise EmodetError(f"landmarks of shape {points.shape}: expected finite points (n, 2), the two eyes first")
     dx, dy = points[1] - points[0]
     return math.degrees(math.atan2(dy, dx)) if dx or dy else 0.0
 
 
 def _square(image: UInt8, centre: tuple[float, float], side: float) -> UInt8:
-    """The upright square, moved to whole pixels, edges repeated outside."""
+    """Cut an upright square at whole pixels; edges are repeated outside the image."""
     pixels = max(1, _whole(side))
     return _cut(image, _whole(centre[0] - pixels / 2), _whole(centre[1] - pixels / 2), pixels)
 
 
 def _cut(image: UInt8, left: int, top: int, pixels: int) -> UInt8:
-    """The pixels [left, left + pixels) × [top, top + pixels), edges repeated outside; never a view."""
+    """Copy the pixels [left, left + pixels) × [top, top + pixels); edges are repeated outside the image."""
     height, width = image.shape[:2]
     if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
         return image[top : top + pixels, left : left + pixels].copy()
     inside = image[max(0, top) : max(0, top + pixels), max(0, left) : max(0, left + pixels)]
     if inside.size:
-        over = max(0, -top), max(0, top + pixels - height), max(0, -left), max(0, left + pixels - width)
-        return np.asarray(cv2.copyMakeBorder(inside, *over, cv2.BORDER_REPLICATE), dtype=np.uint8)
+        borders = max(0, -top), max(0, top + pixels - height), max(0, -left), max(0, left + pixels - width)
+        return np.asarray(cv2.copyMakeBorder(inside, *borders, cv2.BORDER_REPLICATE), dtype=np.uint8)
     rows = np.clip(np.arange(top, top + pixels), 0, height - 1)
     columns = np.clip(np.arange(left, left + pixels), 0, width - 1)
     return image[rows[:, None], columns[None, :]]
 
 
 def _rotated_square(image: UInt8, centre: tuple[float, float], side: float, angle: float) -> UInt8:
-    """The square turned by `angle` degrees about its centre, upright in the result."""
-    # The upright square that contains the rotated one: cost and OpenCV's limit of 32,767 pixels then depend on the
-    # face, not on the image.
+    """Cut a square that is rotated by `angle` degrees about its centre, and turn it upright."""
+    # Cut the upright square that contains the rotated one, so that cost and OpenCV's limit of 32,767 pixels depend on
+    # the face and not on the image.
     reach = math.ceil(side * math.sqrt(2)) + 4
     left, top = _whole(centre[0] - reach / 2), _whole(centre[1] - reach / 2)
     around = _cut(image, left, top, reach)
     x, y = centre[0] - left, centre[1] - top
-    # Rotated at full size and reduced afterwards by averaging, so that no pixel is skipped.
+    # Rotate at full size; the later reduction by averaging then skips no pixel.
     pixels = max(1, _whole(side))
-    # Pixel centres are integers for the warp, halves for boxes.
+    # Pixel centres have integer coordinates in `warpAffine`, but half-integer ones in boxes.
     x, y = x - 0.5, y - 0.5
     matrix = np.array(cv2.getRotationMatrix2D((x, y), angle, pixels / side), dtype=np.float64)
     matrix[:, 2] += (pixels - 1) / 2 - np.array([x, y])

@@ -1,6 +1,6 @@
-"""Keys, types and defaults of a configuration, derived from signatures, and the check of composed values against them.
+"""Configuration schema: derive keys, types and defaults from signatures, and check composed values against them.
 
-A field annotated with `Group` is a group of keys, any other one a key.
+A field annotated with `Group` is a group of keys; any other field is a key.
 """
 
 import inspect
@@ -37,15 +37,15 @@ RENAMED_KEYS: Mapping[str, str] = {
     "loss.valence_arousal": "training.valence_arousal",
     "sweep": "hydra.sweeper.n_trials, study and params, and hydra.launcher.n_jobs",
 }
-"""Old keys and what takes their place, where that is not the nearest key; consulted for keys that are not known."""
+"""Renamed keys and their new names, for the error of an unknown key."""
 
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_OF_CLASS = "{_target_: PACKAGE.CLASS, …} was expected"
+_OF_CLASS = "{_target_: PACKAGE.CLASS, …}"
 
 
 class Value(NamedTuple):
-    """A key that holds a value; without a default it is `required`, and null before anything is chosen."""
+    """A key with a value. A key without a default is `required`, and null in the defaults."""
 
     hint: Any
     default: Any
@@ -54,18 +54,18 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Marks a group of keys: the arguments of `target`, or of the class that it names, ``{_target_: …, **arguments}``.
+    """A group of keys: the arguments of `target`, or of the class that the group names as ``_target_``.
 
     Attributes:
-        target: Whose signature it is; None where the group names its class.
-        without: Arguments that are no keys.
-        unset: ``no``: defaults are there from the start. ``at first``: keys are null until everything is composed, then
-            they get their defaults; in a mix of data sets only those that no data set has of its own. ``always``: keys
-            that nobody sets stay null, as those of a checkpoint's own run take their place.
+        target: Function or class whose arguments are the keys; None if the group names its class.
+        without: Arguments that are not keys.
+        unset: Whether keys that are not set are null. ``no``: they have their defaults. ``at first``: they are null
+            during composition and have their defaults afterwards, except for `of_sources` in a mix of data sets.
+            ``always``: they stay null, which stands for the value of the checkpoint's own run.
         of_sources: Keys that stay null in a mix, where ``sources`` is set.
         optional: Nested groups that are null unless they are chosen.
-        also: Pairs of an argument and a value that it may have besides those of its type.
-        by_name: Whether it holds groups by name, each of which may be null.
+        also: Pairs (argument, value) of values that are valid although they are not of the argument's type.
+        by_name: Whether the group is a mapping from names to groups or null.
     """
 
     target: Callable[..., Any] | None = None
@@ -77,10 +77,10 @@ class Group:
     by_name: bool = False
 
     def keys(self, target: Callable[..., Any]) -> "dict[str, Group | Value]":
-        """The keys of the group with the signature of `target`."""
+        """Return the keys of the group: the arguments of `target`, and `optional`."""
         try:
             hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-        except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
+        except (NameError, TypeError):  # a user's class with annotations that cannot be evaluated
             hints = {}
         keys: dict[str, Group | Value] = {}
         for name, parameter in inspect.signature(target).parameters.items():
@@ -103,9 +103,9 @@ class Group:
 
 
 def defaults(command: type, composed: bool = True) -> dict[str, Any]:
-    """Plain nested values of a command's keys before anything is chosen; groups that name their class are empty.
+    """Return the default values of a command's keys, nested and plain; groups that name their class are empty.
 
-    `composed` is whether keys that are null while a configuration is composed have their defaults.
+    Without `composed`, keys that are null during composition are null; see `Group.unset`.
     """
     return Group(command).defaults(composed)
 
@@ -119,16 +119,16 @@ def _plain(value: Any) -> Any:
 
 
 def checked(command: type, values: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
-    """Check composed values against a command's keys and types, and fill in the defaults of classes that groups name.
+    """Check composed values against a command's keys and types, and add the defaults of classes that groups name.
 
-    A ``_target_`` among `replaced`, the dotted keys of the command line, replaces the group's class: options of the
-    class that was there go, but for those that the command line gives too.
+    A ``_target_`` among `replaced`, the dotted keys of the command line, replaces the group's class: options of the old
+    class are removed, except those that the command line sets too.
     """
     return _checked(Group(command), values, "", set(replaced))
 
 
 def _checked(group: Group, values: Any, path: str, given: set[str]) -> dict[str, Any]:
-    """Check a group; `path` is its key with a dot behind it, empty for the whole configuration."""
+    """Check a group; `path` is its key followed by a dot, or empty for the whole configuration."""
     if group.by_name and isinstance(values or {}, Mapping):
         one = replace(group, by_name=False)
         every = (values or {}).items()
@@ -138,8 +138,8 @@ def _checked(group: Group, values: Any, path: str, given: set[str]) -> dict[str,
     if not isinstance(values, Mapping):
         if target is None and path[:-1] in RENAMED_KEYS:
             raise unknown_key(path[:-1], ())
-        expected = f"a group of keys was expected ({', '.join(group.keys(target))})" if target else _OF_CLASS
-        raise EmodetError(f"{path[:-1]}={values}: {expected}")
+        expected = f"a group of keys ({', '.join(group.keys(target))})" if target else _OF_CLASS
+        raise EmodetError(f"{path[:-1]}={values}: expected {expected}")
     if target is None:
         if "_target_" not in values:
             return dict(values)
@@ -176,18 +176,18 @@ def _is_plain(value: Any) -> bool:
 
 
 def without_none(value: Any) -> Any:
-    """Plain nested values without the keys whose value is None; a class's own argument may be None."""
+    """Remove the keys whose value is None from nested values, but not from the arguments of a ``_target_``."""
     if isinstance(value, dict):
-        kept = "_target_" in value
-        return {str(key): without_none(member) for key, member in value.items() if kept or member is not None}
+        is_spec = "_target_" in value
+        return {str(key): without_none(member) for key, member in value.items() if is_spec or member is not None}
     return [without_none(member) for member in value] if isinstance(value, list) else value
 
 
 def unknown_key(key: str, known: Sequence[str], target: str = "") -> EmodetError:
-    """The error for a key that is not among `known`: its new name, or the nearest one, or all of them."""
+    """Return the error for an unknown key, with its new name, the nearest known key, or all known keys."""
     for old, new in RENAMED_KEYS.items():
         if key == old or key.startswith(f"{old}."):
-            return EmodetError(f"{key}: renamed; now it is {new}")
+            return EmodetError(f"{key}: renamed to {new}")
     return EmodetError(f"{key}: {target + ' has' if target else 'there is'} no such key; {nearest(key, known)}")
 
 
@@ -198,14 +198,11 @@ def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
         expected = getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
         expected = expected.replace("typing.", "").replace("collections.abc.", "").replace("Literal", "one of ")
         expected = re.sub(r"^Optional\[(.+)\]$", r"\1 or null", expected).replace(" | None", " or null")
-        raise EmodetError(f"{key}={value}: {expected} was expected") from None
+        raise EmodetError(f"{key}={value}: expected {expected}") from None
 
 
 def converted(value: Any, hint: Any) -> Any:
-    """`value` as `hint` describes it; whole floats become ints where those are expected, numbers become text.
-
-    `TypeError` where it does not fit.
-    """
+    """Convert a value to type `hint`: a whole float to int, a number to text; raise `TypeError` if it does not fit."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return converted(value, arguments[0])
@@ -239,9 +236,9 @@ def converted(value: Any, hint: Any) -> Any:
 
 def _first_that_fits(value: Any, hints: Sequence[Any]) -> Any:
     exact = [hint for hint in hints if inspect.isclass(hint) and type(value) is hint]
-    # No text is an object: `optimizer.lr=abc` is none of float | torch.Tensor.
+    # Text is never a torch object: `optimizer.lr=abc` does not fit float | torch.Tensor.
     is_object = [inspect.isclass(hint) and hint.__module__.partition(".")[0] == "torch" for hint in hints]
-    fitting = [hint for hint, no in zip(hints, is_object, strict=True) if not (no and isinstance(value, str))]
+    fitting = [hint for hint, torch in zip(hints, is_object, strict=True) if not (torch and isinstance(value, str))]
     for hint in (*exact, *fitting):
         try:
             return converted(value, hint)

@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 
 @command("train", arguments=lambda typed: rank_arguments(resumed_arguments(typed)))
 def main(values: dict[str, Any]) -> float:
-    """Train in a folder of its own. Returns the monitored metric of the epoch that was kept."""
+    """Train in a new run folder, or continue one. Returns the monitored metric of the best epoch."""
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     with run.claimed(), outcome_noted(run):
         return train(values, run)
 
 
 def train(values: dict[str, Any], run: RunFolder) -> float:
-    """Compose, fit, calibrate on val, evaluate on test, write the weights."""
+    """Build all parts, fit, calibrate on val, evaluate on test, and write the weights."""
     settings = without_none(values)
     check_settings(settings)
     quiet_lightning()
@@ -78,19 +78,19 @@ def train(values: dict[str, Any], run: RunFolder) -> float:
 def fit(
     trainer: L.Trainer, classifier: L.LightningModule, data: L.LightningDataModule, run: RunFolder, resumes: bool
 ) -> None:
-    """Train; draw curves whatever happens; exit with the signal's status after a signal."""
+    """Train; draw the curves even after an error; exit with the signal's status after a signal."""
     if trainer.world_size > 1 and signal.getsignal(signal.SIGTERM) is terminate:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ranks wait for each other in C++, where no handler runs
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ranks block in C++, where Python's handlers do not run
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=run.last if resumes else None, weights_only=True)
     except Interrupted as stop:
-        if rank() > 0:  # the first rank speaks for all
+        if rank() > 0:  # only the first rank reports it
             raise SystemExit(0) from stop
         print(f"stopped by {stop}{how_to_continue(stop, run)}", file=sys.stderr)
         raise SystemExit(stop.exit_status) from stop
     except SystemExit as leaving:  # Lightning's, after a signal before the first step
         raise leaving.__context__ if isinstance(leaving.__context__, KeyboardInterrupt) else leaving from None
-    except (MisconfigurationException, ValueError) as problem:  # what Lightning can check only with the data
+    except (MisconfigurationException, ValueError) as problem:  # Lightning checks some options only with the data
         if isinstance(problem, MisconfigurationException) or "`val_check_interval`" in str(problem):
             raise EmodetError(f"trainer: {' '.join(str(problem).split())}") from None
         raise
@@ -100,9 +100,9 @@ def fit(
 
 
 def how_to_continue(stop: Interrupted, run: RunFolder) -> str:
-    """What to do after a signal."""
+    """Return the hint how to continue after a signal."""
     if stop.checkpoint is None:
-        return " before there was a checkpoint"
+        return " before the first checkpoint"
     if stop.requeued:
         return f"; SLURM runs the job again, in {run.path}"
     return f"; continue with  {named('train')} resume='{run.path}'{trust_argument()}"

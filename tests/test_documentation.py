@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import CSVLogger
 from made_reader import ready
 
 from emodet.__main__ import COMMANDS
-from emodet.command_line import SCHEMAS, accepted, help_text
+from emodet.command_line import SCHEMAS, checked_arguments, help_text
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
 from emodet.errors import EmodetError
@@ -187,7 +187,7 @@ def test_a_printed_command_parses(name, arguments, monkeypatch):
     if name in SCHEMAS:
         flags = ("-m", "--multirun", "--help")
         sweeps = any(flag in typed for flag in flags[:2])
-        typed = accepted(name, [each for each in typed if each not in flags[2:]])
+        typed = checked_arguments(name, [each for each in typed if each not in flags[2:]])
         # A resumed run brings its experiment.
         typed = ["experiment=baseline" if each.startswith("resume=") else each for each in typed if each not in flags]
         assert all("=" in each for each in typed if each not in ("--config-dir", "experiments/ferplus/conf"))

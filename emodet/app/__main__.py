@@ -1,4 +1,4 @@
-"""The page and the REST interface: `python -m emodet.app`.
+"""Serve the page and the REST interface: `python -m emodet.app`.
 
 Exit status: 2 for a user error, 130 after Ctrl-C, 143 after SIGTERM.
 """
@@ -36,7 +36,7 @@ _LIMITS = (
     ("--max-video", "video_bytes", 1_000_000, "MB", "size of a video"),
     ("--max-minutes", "video_seconds", 60, "N", "duration of a video"),
     ("--queue", "waiting", 1, "N", "images in the queue"),
-    ("--keep", "keep_seconds", 60, "MINUTES", "how long results of videos are kept"),
+    ("--keep", "keep_seconds", 60, "MINUTES", "lifetime of results of videos"),
 )
 _EXAMPLES = """\
 examples:
@@ -46,14 +46,14 @@ examples:
   curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/recognize
 
 /docs and /openapi.json describe the REST interface. Clients on other machines need the token that the command prints,
-or that EMODET_TOKEN holds.
+or the value of EMODET_TOKEN.
 
 exit status: 2 user error, 130 stopped by Ctrl-C, 143 stopped by SIGTERM
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is stopped. Returns the exit status."""
+    """Run the server until it is stopped; returns the exit status."""
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     return exit_status(lambda: _serve(options))
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     needed("fastapi", named("app"), "app")
     _check_certificate(options.certificate, options.key)
-    # Before the models are opened: a port in use is reported at once.
+    # Before loading the models, so that a port in use is reported at once.
     with _listener(options.host, options.port) as listener:
         from emodet.app.application import create_app
 
@@ -71,16 +71,16 @@ def _serve(options: argparse.Namespace) -> int:
         link = _address(listener, settings.tls) + (f"?token={settings.token}" if settings.token else "")
         server = app.state.server
         print(f"emodet: {link}")
-        default, *others = server.offers
-        also = f" (also {', '.join(others)})" if others else ""
-        print(f"model: {default}{also}; faces: {server.auto.description}")
+        default, *others = server.models
+        other_models = f" (also {', '.join(others)})" if others else ""
+        print(f"model: {default}{other_models}; faces: {server.auto.description}")
         if server.page_problem is not None:
-            print(f"the REST interface works, the page does not: {server.page_problem}")
+            print(f"the page is not available, only the REST interface: {server.page_problem}")
         if not settings.secure:
-            print("browsers give the page a camera only over HTTPS here: --certificate FILE --key FILE")
+            print("browsers allow the camera only over HTTPS here: --certificate FILE --key FILE")
         print("Ctrl-C stops the server", flush=True)
         if options.open:
-            # In a thread: some browsers block until they are closed.
+            # In a thread, because some browsers block until they are closed.
             threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
         _run(app, listener, options)
     return 0
@@ -107,7 +107,7 @@ def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -
         ssl_keyfile=options.key,
     )
     server = uvicorn.Server(config)
-    # Cancelled requests are part of a shutdown, not errors.
+    # Cancelled requests during a shutdown are not errors.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     server.run(sockets=[listener])
 
@@ -116,7 +116,7 @@ def _settings(options: argparse.Namespace, listener: socket.socket) -> Settings:
     address = listener.getsockname()[0].partition("%")[0]
     local = ipaddress.ip_address(address).is_loopback
     token = (os.environ.get(TOKEN_VARIABLE) or None) if options.token is None else options.token
-    # The printed address may be another one of this machine, as a host name of its own in Debian: 127.0.1.1.
+    # The printed address can be another loopback address, such as 127.0.1.1 for the host name in Debian.
     named = frozenset(name.lower() for name in (*options.allowed_host, *((options.host, address) if local else ())))
     return Settings(
         models=tuple(options.model),
@@ -146,7 +146,7 @@ def _listener(host: str, port: int) -> socket.socket:
     way_out = "; choose another port with --port N (0 for a free one), or an address of this machine"
     with os_errors(f"--host {host} --port {port}: cannot be listened on", way_out, UnicodeError, TypeError):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # With :: the IPv4 addresses too, of which `_address` shows one.
+        # :: also listens on the IPv4 addresses; `_address` returns one of them.
         both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
         return socket.create_server((host, port), family=family, dualstack_ipv6=both)
 
@@ -155,7 +155,7 @@ def _address(listener: socket.socket, tls: bool) -> str:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = socket.gethostname()
-        # The address at which others most likely reach this machine; nothing is sent.
+        # Address of the default route, at which other machines probably reach this one; nothing is sent.
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))
             host = probe.getsockname()[0]
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=port, default=8000, metavar="N", help="0 for a free one (default: %(default)s)")
     token = f"token that requests must send (default: {TOKEN_VARIABLE}, else a random one unless the server is local)"
     add("--token", metavar="TEXT", help=token)
-    name = "another name of the server in the Host header, for example behind a proxy; may be repeated"
+    name = "additional name of the server in the Host header, for example behind a proxy; repeatable"
     add("--allowed-host", action="append", default=[], metavar="NAME", help=name)
     add("--certificate", type=Path, metavar="FILE", help="PEM certificate, for HTTPS")
     add("--key", type=Path, metavar="FILE", help="PEM key, if it is not in the same file")

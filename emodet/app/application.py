@@ -1,4 +1,4 @@
-"""The server as an ASGI application: `create_app`."""
+"""The ASGI application of the server: `create_app`."""
 
 import asyncio
 import contextlib
@@ -29,9 +29,9 @@ _LIMITS_OF_PAGE = ("image_bytes", "pixels", "video_bytes", "video_seconds", "vid
 _DESCRIPTION = """\
 Facial emotion recognition in images and videos.
 
-Probabilities are calibrated: about 80 % of the predictions with a probability of 0.8 are correct on faces like those
-the model was evaluated on. A facial expression is not a feeling. In the European Union, Article 5(1)(f) of the AI Act
-prohibits inferring emotions of people at work and in education, except for medical or safety reasons.
+Probabilities are calibrated: of the predictions with a probability of 0.8, about 80 % are correct on faces like those
+in the model's evaluation data. A facial expression is not a feeling. In the European Union, Article 5(1)(f) of the AI
+Act prohibits inferring emotions of people at work and in education, except for medical or safety reasons.
 
 Errors are `{"error": {"code", "message", "way_out"}}`. If the server was started with a token, send it as
 `Authorization: Bearer TOKEN`.
@@ -39,9 +39,9 @@ Errors are `{"error": {"code", "message", "way_out"}}`. If the server was starte
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Open the models and build an ASGI application, which needs its lifespan.
+    """Open the models and build the ASGI application; it must run with its lifespan.
 
-    `EmodetError` if a model file or the detector is missing or invalid.
+    Raises `EmodetError` if a model file or the detector is missing or invalid.
     """
     app = FastAPI(
         title="emodet",
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.server = server = Server(settings)
     app.add_middleware(AuthMiddleware, settings=settings)
-    # For the OpenAPI description only: the middleware checks the token, also of the page.
+    # For the OpenAPI description only: the middleware checks the token, for the page too.
     token = Depends(HTTPBearer(auto_error=False, description="If the server was started with a token."))
     app.include_router(routes.health)
     app.include_router(routes.router, dependencies=[token])
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
     app.state.page = _page_files(settings, server)
     if server.page_problem is not None:
-        text = f"emodet: {server.page_problem}.\n\nThe REST interface works: see /docs."
+        text = f"emodet: {server.page_problem}.\n\nThe REST interface is available: see /docs."
         app.add_api_route("/", lambda: PlainTextResponse(text, 503), include_in_schema=False)
     return app
 
@@ -73,14 +73,14 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server: Server = app.state.server
-    # ignore_cleanup_errors: a request that is being cancelled may still write.
+    # ignore_cleanup_errors: a request that is being cancelled can still write files.
     with tempfile.TemporaryDirectory(prefix="emodet-app-", ignore_cleanup_errors=True) as folder:
         server.jobs.folder = Path(folder)
         if app.state.page:
-            mimetypes.add_type("text/javascript", ".js")  # Windows' registry may name another
-            place = write_folder(app.state.page, Path(folder, "page"))
-            # Not a mount: that would also take the wrong methods of the operations.
-            app.router.default = _Page(directory=place, html=True)
+            mimetypes.add_type("text/javascript", ".js")  # the registry of Windows can contain another type
+            directory = write_folder(app.state.page, Path(folder, "page"))
+            # Not a mount, which would also receive operations with a wrong method.
+            app.router.default = _Page(directory=directory, html=True)
         try:
             yield
         finally:
@@ -88,7 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _Page(StaticFiles):
-    """Answers 404 to every method of a mistyped operation."""
+    """Static files; returns 404 for a mistyped operation, whatever its method."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         if scope["path"].startswith("/v1/"):
@@ -97,20 +97,20 @@ class _Page(StaticFiles):
 
 
 def _page_files(settings: Settings, server: Server) -> dict[str, bytes]:
-    """The page; none where the installation lacks parts of it, which is noted as `Server.page_problem`."""
-    default = server.offer()
+    """Return the files of the page; if the installation lacks parts, none, and set `Server.page_problem`."""
+    default = server.model()
     about = {
         "version": __version__,
         "default_model": default.name,
         "models": [
             {
-                "name": offer.name,
-                "file": f"v1/models/{offer.name}.onnx",
-                "bytes": offer.path.stat().st_size,
-                "precision": offer.file.info.precision,
-                "classes": list(offer.file.info.class_names),
+                "name": served.name,
+                "file": f"v1/models/{served.name}.onnx",
+                "bytes": served.path.stat().st_size,
+                "precision": served.file.info.precision,
+                "classes": list(served.file.info.class_names),
             }
-            for offer in server.offers.values()
+            for served in server.models.values()
         ],
         "detectors": ["auto", *server.detectors],
         "detector": server.auto.name,

@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emodet.app.errors import ApiError, error_answer
+from emodet.app.errors import ApiError, handle_error
 from emodet.app.settings import Settings
 
 COOKIE = "emodet_token"
 
 SECURITY_HEADERS = {
-    # WebAssembly may be compiled; nothing else is evaluated, and nothing is loaded from other origins.
+    # Allows compiling WebAssembly, but no `eval`, and no requests to other origins.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
     "style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -39,7 +39,7 @@ class AuthMiddleware:
         self.app, self._settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Process an ASGI request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -51,36 +51,36 @@ class AuthMiddleware:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
-                # The page is stored and compared at each visit, answers about faces are not stored.
+                # Browsers cache the page and revalidate it; responses about faces are not cached.
                 headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/v1/") else "no-cache")
             await send(message)
 
         try:
-            answer = self._checked(Request(scope)) or self.app
-            await answer(scope, receive, send_with_headers)
+            response = self._checked(Request(scope)) or self.app
+            await response(scope, receive, send_with_headers)
         except (asyncio.CancelledError, Exception) as problem:
             if not started:
-                answer = await error_answer(Request(scope), problem)
-                await answer(scope, receive, send_with_headers)
+                response = await handle_error(Request(scope), problem)
+                await response(scope, receive, send_with_headers)
             if not isinstance(problem, ApiError | asyncio.CancelledError):
-                raise  # the server logs it
+                raise  # for the server's log
 
     def _checked(self, request: Request) -> Response | None:
-        """The redirect from an address with the token; else None. `ApiError` if the request is not allowed."""
+        """Check a request; returns a redirect for an address with the token, else None. Raises `ApiError`."""
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         hosts = self._settings.hosts
         if hosts is not None and _host_name(host) not in hosts:
-            # DNS rebinding: another site's name that resolves to this machine.
+            # Prevents DNS rebinding, where the name of another site resolves to this machine.
             way_out = f"Use {', '.join(sorted(hosts))}, or start the server with --allowed-host NAME."
             raise ApiError(403, "foreign_host", f"Host {host[:100]!r} is not allowed.", way_out)
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             message = f"Requests from the origin {origin[:100]!r} are not allowed."
-            raise ApiError(403, "foreign_origin", message, "Use this server's own page, or a program.")
+            raise ApiError(403, "foreign_origin", message, "Use the page of this server, or a program.")
         if self._settings.token is None or request.scope["path"] in _WITHOUT_TOKEN:
             return None
         is_page = request.scope["method"] in ("GET", "HEAD") and request.scope["path"] == "/"
         if is_page and self._is_token(given := request.query_params.get("token")):
-            # As a cookie it stays out of the address bar, the history and links.
+            # With a cookie, the token does not appear in the address bar, the history and links.
             response = RedirectResponse("./", status_code=303)
             response.set_cookie(
                 COOKIE, given or "", httponly=True, samesite="strict", secure=self._settings.tls, max_age=30 * 86400
@@ -101,6 +101,6 @@ class AuthMiddleware:
 
 
 def _host_name(host: str) -> str:
-    """The Host header in lower case, without its port and the brackets of IPv6."""
+    """Return the name in a Host header, in lower case, without port and brackets."""
     name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     return name.rstrip(".").lower()

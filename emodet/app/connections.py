@@ -1,4 +1,4 @@
-"""HTTP connections with a header timeout, where idle connections do not shut out new ones."""
+"""HTTP connections with a timeout for headers and a limit on idle connections."""
 
 import asyncio
 
@@ -8,13 +8,13 @@ HEADER_TIMEOUT_S = 10.0
 
 
 class LimitedProtocol(H11Protocol):
-    """Closes a connection whose headers are not complete in time; at the limit, the oldest idle one for each new one.
+    """Closes a connection if its headers take too long, and the oldest idle one if a new one exceeds the limit.
 
     uvicorn has no timeout for request headers, and counts idle connections in ``limit_concurrency``.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
+        """Handle a new connection."""
         super().connection_made(transport)
         self._made_s = self.loop.time()
         self._header_timer: asyncio.TimerHandle | None = None
@@ -26,19 +26,19 @@ class LimitedProtocol(H11Protocol):
             min(idle, key=lambda each: each._made_s).transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """A part of a request has arrived."""
+        """Handle a part of a request."""
         super().data_received(data)
         self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed."""
+        """Handle the end of a connection."""
         if self._header_timer is not None:
             self._header_timer.cancel()
         super().connection_lost(exc)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being processed: the headers of the next one are not complete."""
+        """Whether the connection waits for the headers of its next request."""
         return self.cycle is None or self.cycle.response_complete
 
     def _update_timer(self) -> None:

@@ -1,4 +1,4 @@
-"""The REST interface for people, at /docs: plain HTML made from the OpenAPI description, without scripts."""
+"""Documentation of the REST interface at /docs: HTML without scripts, made from the OpenAPI description."""
 
 import html
 import re
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def docs_page(description: Mapping[str, Any]) -> str:
-    """HTML of an OpenAPI description: operations with their parameters and answers, then the schemas."""
+    """Format an OpenAPI description as HTML: operations with parameters and responses, then schemas."""
     info = description["info"]
     parts = [f"<h1>{_text(info['title'])} {_text(info['version'])}: REST interface</h1>", _prose(info)]
-    parts.append('<p><a href="openapi.json">openapi.json</a> is the same for programs. <a href="./">Page</a></p>')
+    parts.append('<p><a href="openapi.json">openapi.json</a> is machine-readable. <a href="./">Page</a></p>')
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
             rows = [(each["name"], each["in"], _type(each["schema"]), each) for each in operation.get("parameters", ())]
             rows += [("body", "", kind, {}) for kind in operation.get("requestBody", {}).get("content", {})]
-            for status, answer in operation["responses"].items():
-                contents = answer.get("content", {"": {}}).items()
-                rows += [(status, kind, _type(of.get("schema", {})), answer) for kind, of in contents]
+            for status, response in operation["responses"].items():
+                contents = response.get("content", {"": {}}).items()
+                rows += [(status, kind, _type(content.get("schema", {})), response) for kind, content in contents]
             parts += [f"<h2><code>{method.upper()} {_text(path)}</code></h2>", _prose(operation), _table(rows)]
     for name, schema in description["components"]["schemas"].items():
         rows = [(field, "", _type(value), value) for field, value in schema.get("properties", {}).items()]
@@ -34,14 +34,14 @@ def _prose(described: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> str:
-    """Rows of three cells and what is described in the fourth."""
+    """Format rows of three cells and an object with a description."""
     cells = ((*row, described.get("description", "")) for *row, described in rows)
     lines = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in cells)
     return f'<div class="wide"><table>{lines}</table></div>'
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """A JSON schema in a few words."""
+    """Summarise a JSON schema in a few words."""
     if "anyOf" in schema:
         kind = " or ".join(map(_type, schema["anyOf"]))
     elif "enum" in schema:
@@ -55,5 +55,5 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    """Escaped, with `words` in backticks as code."""
+    """Escape a text; `words` in backticks become code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(str(value)))

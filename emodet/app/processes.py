@@ -1,4 +1,4 @@
-"""Processes for work on untrusted files: unlike a thread, a process that takes too long can be killed."""
+"""Processes for untrusted files: unlike a thread, a process can be killed if it takes too long."""
 
 import contextlib
 import multiprocessing
@@ -16,30 +16,31 @@ from emodet.images import decode_rgb, raise_pillow_limit
 _START_S = 60.0
 
 
-class ProcessEnded(EmodetError):  # noqa: N818 (also after `close`)
-    """The process crashed, or was killed."""
+class ProcessEnded(EmodetError):  # noqa: N818 (also raised after `close`, which is no error)
+    """The process crashed or was killed."""
 
 
 class Process:
-    """Runs ``target(pipe, *args)`` in a process of its own, which sends objects or raises `EmodetError`."""
+    """Runs ``target(pipe, *args)`` in a new process, which sends objects or raises `EmodetError`."""
 
     def __init__(self, target: Callable[..., None], *args: object) -> None:
         context = multiprocessing.get_context("spawn")  # not fork: the server has threads
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, target, *args), daemon=True)
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=_main, args=(child_pipe, target, *args), daemon=True)
         self._process.start()
-        theirs.close()
+        child_pipe.close()
         self._started = False
 
     def send(self, value: object) -> None:
-        """Give the process an object."""
-        with contextlib.suppress(OSError):  # `receive` reports it
+        """Send an object to the process."""
+        with contextlib.suppress(OSError):  # `receive` reports that the process has ended
             self._pipe.send(value)
 
     def receive(self, seconds: float) -> Any:
-        """Wait for an object of the process; the `EmodetError` that it raised is raised here.
+        """Wait for an object from the process.
 
-        `TimeoutError` after `seconds`, not counting the start of the process; `ProcessEnded` if there will be none.
+        Raises `TimeoutError` after `seconds`, not counting the start of the process, `ProcessEnded` if the process has
+        ended, and an `EmodetError` that the process raised.
         """
         try:
             if not self._started and self._pipe.poll(_START_S):
@@ -60,18 +61,18 @@ class Process:
 
 
 class Decoders:
-    """Processes that decode one image each at a time; they start when they are needed."""
+    """Pool of processes that decode images; a process is started when none is idle."""
 
     def __init__(self, *, seconds: float) -> None:
-        """An image that takes longer than `seconds` is refused, and its process killed."""
+        """Create the pool; `seconds` is the time limit per image, after which its process is killed."""
         self._seconds = seconds
         self._idle: queue.SimpleQueue[Process] = queue.SimpleQueue()
         self._all: set[Process] = set()
 
     def decode(self, data: bytes, max_pixels: int) -> UInt8:
-        """Decode an image as `emodet.images.decode_rgb`. Blocks: call it in a thread.
+        """Decode an image like `emodet.images.decode_rgb`. Blocks, so call it in a thread.
 
-        `TimeoutError` if it takes too long; `ProcessEnded` if it needs too much memory, or `close` was called.
+        Raises `TimeoutError` if it takes too long, and `ProcessEnded` if memory is exhausted or after `close`.
         """
         try:
             process = self._idle.get_nowait()
@@ -83,7 +84,7 @@ class Decoders:
             image: UInt8 = process.receive(self._seconds)
             return image
         except BaseException as problem:
-            # Only after a whole answer may it be used again: the next image would get what is left in the pipe.
+            # Reuse a process only after a complete result; the pipe could still contain a part of this one.
             if isinstance(problem, ProcessEnded) or not isinstance(problem, EmodetError):
                 self._all.discard(process)
                 process.close()
@@ -93,13 +94,13 @@ class Decoders:
                 self._idle.put(process)
 
     def close(self) -> None:
-        """Kill all processes, also those that decode."""
+        """Kill all processes, including busy ones."""
         for process in list(self._all):
             process.close()
 
 
 def _main(pipe: Connection, target: Callable[..., None], *args: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, and that this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server handles Ctrl-C and ends this process
     end_with_parent()
     with contextlib.suppress(EOFError, ConnectionError):  # the server has ended
         pipe.send(True)

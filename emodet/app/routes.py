@@ -1,4 +1,4 @@
-"""Images, models and health: every operation but those on videos."""
+"""Operations on images, models and health. `video_routes` contains those on videos."""
 
 import base64
 import time
@@ -12,13 +12,13 @@ from emodet import __version__
 from emodet.app.errors import ApiError, error_responses
 from emodet.app.processes import ProcessEnded
 from emodet.app.schema import (
-    FaceAnswer,
+    FaceResponse,
     Health,
-    HeatMapAnswer,
+    HeatMapResponse,
     ImageOptions,
-    ModelAnswer,
     ModelClass,
-    ModelsAnswer,
+    ModelResponse,
+    ModelsResponse,
     Options,
     RecogniseOptions,
     Recognition,
@@ -53,9 +53,9 @@ async def recognize(request: Request, server: ServerDep, options: Annotated[Reco
     """Detect the faces of an image and recognise their emotions.
 
     The body is the encoded image (JPEG, PNG, WebP, BMP, TIFF, GIF or PNM; the Content-Type is ignored), or a form with
-    one file. EXIF rotation is applied first.
+    one file. EXIF rotation is applied.
     """
-    model = server.offer(options.model).name
+    model = server.model(options.model).name
 
     def work(recognizer: Recognizer, image: UInt8) -> Recognition:
         started = time.perf_counter()
@@ -69,7 +69,7 @@ async def recognize(request: Request, server: ServerDep, options: Annotated[Reco
             width=image.shape[1],
             height=image.shape[0],
             recognised_ms=round(seconds * 1000, 2),
-            faces=[_answer(face, maps.get(face)) for face in faces],
+            faces=[_face_response(face, maps.get(face)) for face in faces],
         )
 
     return await _run(request, server, options, work)
@@ -92,13 +92,13 @@ async def annotate(request: Request, server: ServerDep, options: Annotated[Image
     def work(recognizer: Recognizer, image: UInt8) -> bytes:
         min_score = recognizer.detector.min_score
         lowest = min(SCORE_TO_HIDE, min_score) if options.blur_faces else None
-        found = find_faces(recognizer.detector, image, min_score=lowest)  # all are hidden, whatever max_faces says
-        faces = recognizer.recognise(image, recognizer.largest([each for each in found if each.score >= min_score]))
-        hidden = [each.box for each in found] if options.blur_faces else None
+        boxes = find_faces(recognizer.detector, image, min_score=lowest)  # all are hidden, regardless of max_faces
+        faces = recognizer.recognise(image, recognizer.largest([each for each in boxes if each.score >= min_score]))
+        hidden = [each.box for each in boxes] if options.blur_faces else None
         try:
             return encoded(draw(image, faces, hidden=hidden, enlarge=True), ".jpg")
-        except EmodetError as problem:  # JPEG has at most 65,500 pixels a side
-            raise ApiError(422, "too_many_pixels", f"{problem}.", "Send a smaller one.") from None
+        except EmodetError as problem:  # JPEG allows at most 65,500 pixels per side
+            raise ApiError(422, "too_many_pixels", f"{problem}.", "Send a smaller image.") from None
 
     return Response(await _run(request, server, options, work), media_type="image/jpeg")
 
@@ -115,7 +115,7 @@ async def _run(
 
 def _decoded(data: bytes, server: Server) -> UInt8:
     pixels, seconds = server.limits.pixels, server.limits.decode_seconds
-    code, way_out = "picture_unreadable", "Send a smaller one."
+    code, way_out = "picture_unreadable", "Send a smaller image."
     try:
         image = server.decoders.decode(data, pixels)
     except TooManyPixelsError:
@@ -124,7 +124,7 @@ def _decoded(data: bytes, server: Server) -> UInt8:
         message = f"The image was not decoded within {seconds:g} seconds."
         way_out = "Save it as an ordinary JPEG or PNG."
     except ProcessEnded:
-        message = "The image could not be decoded: its decoder stopped."
+        message = "The image could not be decoded: the decoder crashed."
     except EmodetError as problem:
         message = f"The image cannot be read: {str(problem).removeprefix('image: ')}."
         way_out = "Send a complete JPEG, PNG or WebP file."
@@ -137,46 +137,46 @@ def _decoded(data: bytes, server: Server) -> UInt8:
     raise ApiError(422, code, message, way_out)
 
 
-def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
-    answer = FaceAnswer.model_validate(face)
+def _face_response(face: Face, heat: HeatMap | None) -> FaceResponse:
+    response = FaceResponse.model_validate(face)
     if heat is not None:
         values = [round(float(value), 4) for value in heat.heat.ravel()]
         crop = f"data:image/png;base64,{base64.b64encode(encoded(heat.crop, '.png')).decode()}"
         size = heat.heat.shape[0]
-        answer.heat_map = HeatMapAnswer(emotion=face.most_probable, size=size, values=values, crop=crop)
-    return answer
+        response.heat_map = HeatMapResponse(emotion=face.most_probable, size=size, values=values, crop=crop)
+    return response
 
 
 @health.get("/healthz", operation_id="health")
 async def get_health(server: ServerDep) -> Health:
-    """Status and load of the server. Needs no token."""
+    """Return status and load of the server. Needs no token."""
     running, videos = server.workers.borrowed_tokens, server.jobs.active
     return Health(status="ok", version=__version__, waiting=server.waiting, running=int(running), videos=videos)
 
 
 @router.get("/models", tags=["models"], responses=error_responses(), operation_id="models")
-async def list_models(server: ServerDep) -> ModelsAnswer:
-    """The available models."""
-    return ModelsAnswer(default=server.offer().name, models=list(server.offers))
+async def list_models(server: ServerDep) -> ModelsResponse:
+    """List the available models."""
+    return ModelsResponse(default=server.model().name, models=list(server.models))
 
 
 @router.get("/model", tags=["models"], responses=error_responses(404, 422), operation_id="model")
 async def get_model(
     server: ServerDep,
     model: Annotated[str | None, Query(max_length=64, description="A name from /v1/models.")] = None,
-) -> ModelAnswer:
-    """Metadata of a model: classes, metrics, terms of the training data, preprocessing, model card."""
-    offer = server.offer(model)
-    info = offer.file.info
+) -> ModelResponse:
+    """Return the metadata of a model: classes, metrics, terms of the training data, preprocessing, model card."""
+    served = server.model(model)
+    info = served.file.info
     colours = zip(info.class_names, class_colours(info.class_names), strict=True)
-    return ModelAnswer(
-        name=offer.name,
-        bytes=offer.path.stat().st_size,
-        sha256=offer.file.sha256,
+    return ModelResponse(
+        name=served.name,
+        bytes=served.path.stat().st_size,
+        sha256=served.file.sha256,
         classes=[ModelClass(id=number, name=name, colour=colour) for number, (name, colour) in enumerate(colours)],
         preprocessing=dict(info.preprocessing.to_dict()),
-        providers=list(offer.file.providers),
-        card=offer.card,
+        providers=list(served.file.providers),
+        card=served.card,
         **{name: getattr(info, name) for name in _OF_INFO},
     )
 
@@ -194,9 +194,9 @@ async def get_model(
     operation_id="model_file",
 )
 async def get_model_file(request: Request, server: ServerDep, name: Annotated[str, Path(max_length=64)]) -> Response:
-    """A model file, to run it elsewhere, for example in a browser."""
-    offer = server.offer(name)
-    headers = {"ETag": f'"{offer.file.sha256}"', "Cache-Control": "no-cache"}
-    if offer.file.sha256 in request.headers.get("if-none-match", ""):
+    """Download a model file, to run it elsewhere, for example in a browser."""
+    served = server.model(name)
+    headers = {"ETag": f'"{served.file.sha256}"', "Cache-Control": "no-cache"}
+    if served.file.sha256 in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return FileResponse(offer.path, media_type="application/octet-stream", headers=headers)
+    return FileResponse(served.path, media_type="application/octet-stream", headers=headers)

@@ -1,4 +1,4 @@
-"""Parameters and answers of the REST interface, as described in its OpenAPI document."""
+"""Request parameters and responses of the REST interface, as in its OpenAPI description."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ Pixels = Annotated[float, BeforeValidator(lambda value: round(value, 2))]
 
 
 class Options(BaseModel):
-    """Options of all operations. Unknown names are refused."""
+    """Options of all operations. Unknown options are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,8 +31,8 @@ class Options(BaseModel):
     max_faces: int | None = Field(None, ge=1, le=1000, description="Maximum number of faces, the largest first.")
     prior: Literal["trained", "balanced"] = Field(
         "trained",
-        description="trained: emotions are as frequent as in the training data; balanced: rare ones are predicted more "
-        "often, at a cost in accuracy.",
+        description="trained: emotions are as frequent as in the training data; balanced: rare emotions are predicted "
+        "more often, at a cost in accuracy.",
     )
 
 
@@ -45,7 +45,7 @@ class RecogniseOptions(Options):
 class ImageOptions(Options):
     """Options of POST /v1/annotate."""
 
-    blur_faces: bool = Field(False, description="Make faces unrecognisable. All of them, also beyond `max_faces`.")
+    blur_faces: bool = Field(False, description="Make all faces unrecognisable, including those beyond `max_faces`.")
 
 
 class VideoOptions(ImageOptions):
@@ -64,14 +64,14 @@ class Problem(BaseModel):
     way_out: str = Field(description="What to do about it.")
 
 
-class ErrorAnswer(BaseModel):
-    """The answer with any status from 400 on."""
+class ErrorResponse(BaseModel):
+    """Response for each status from 400."""
 
     error: Problem
 
 
-class HeatMapAnswer(BaseModel):
-    """Occlusion map: by how much the log odds fall when the surroundings of a pixel are covered."""
+class HeatMapResponse(BaseModel):
+    """Occlusion map: decrease of the log odds when the surroundings of a pixel are covered."""
 
     emotion: str
     size: int = Field(description="Side of the crop and the map in pixels.", examples=[48])
@@ -79,20 +79,20 @@ class HeatMapAnswer(BaseModel):
     crop: str = Field(description="The model's input crop, as a data: URL of a PNG.")
 
 
-class FaceAnswer(BaseModel):
-    """One face, made of an `emodet.inference.faces.Face`."""
+class FaceResponse(BaseModel):
+    """One face, converted from `emodet.inference.faces.Face`."""
 
     model_config = ConfigDict(from_attributes=True)
 
     box: tuple[Pixels, Pixels, Pixels, Pixels] = Field(
-        description="x1, y1, x2, y2 in pixels of the upright image, x2 and y2 exclusive; may extend beyond it.",
+        description="x1, y1, x2, y2 in pixels of the upright image, x2 and y2 exclusive; can extend beyond the image.",
         examples=[[178.2, 77.9, 268.1, 203.0]],
     )
     emotion: str = Field(description="The most probable class, or `uncertain`.", examples=["happiness"])
     most_probable: str = Field(description="The most probable class.", examples=["happiness"])
     uncertain: bool = Field(description="Whether no class reaches min_confidence.")
     confidence: Share = Field(description="Probability of the most probable class.")
-    probabilities: dict[str, Rounded] = Field(description="Class to calibrated probability; they sum to 1.")
+    probabilities: dict[str, Rounded] = Field(description="Calibrated probability by class; the sum is 1.")
     detection_score: Share = Field(description="Score of the face detection.")
     landmarks: Annotated[
         dict[str, tuple[Pixels, Pixels]] | None,
@@ -100,7 +100,7 @@ class FaceAnswer(BaseModel):
     ] = Field(description="left_eye, right_eye, nose, left_mouth, right_mouth as x, y in pixels; left in the image.")
     valence: float | None = Field(description="-1 (unpleasant) to 1 (pleasant); null if the model has no such output.")
     arousal: float | None = Field(description="-1 (calm) to 1 (excited); null if the model has no such output.")
-    heat_map: HeatMapAnswer | None = None
+    heat_map: HeatMapResponse | None = None
 
 
 class Recognition(BaseModel):
@@ -108,21 +108,21 @@ class Recognition(BaseModel):
 
     model: str = Field(examples=["emodet-int8"])
     detector: str = Field(examples=["centerface"])
-    width: int = Field(description="Of the upright image, in pixels.")
-    height: int = Field(description="Of the upright image, in pixels.")
+    width: int = Field(description="Width of the upright image, in pixels.")
+    height: int = Field(description="Height of the upright image, in pixels.")
     recognised_ms: float = Field(description="Time for detection and recognition, without decoding and queueing.")
-    faces: list[FaceAnswer] = Field(description="By detection score, highest first; empty if there is no face.")
+    faces: list[FaceResponse] = Field(description="By detection score, highest first; empty if there is no face.")
 
 
 class ModelClass(BaseModel):
     """A class, in the order of the model's outputs."""
 
-    id: int = Field(description="Its position in the outputs; for the eight emotions, AffectNet's id.")
+    id: int = Field(description="Index of the class in the outputs; for the eight emotions AffectNet's id.")
     name: str
     colour: str = Field(examples=["#CFB80D"])
 
 
-class ModelAnswer(BaseModel):
+class ModelResponse(BaseModel):
     """Metadata of a model."""
 
     name: str
@@ -130,9 +130,9 @@ class ModelAnswer(BaseModel):
     bytes: int
     sha256: str
     classes: list[ModelClass]
-    metrics: dict[str, dict[str, float]] = Field(description="Split to metric to value.")
+    metrics: dict[str, dict[str, float]] = Field(description="Value by split and metric.")
     training_data: list[TrainingData]
-    preprocessing: dict[str, object] = Field(description="How a face is cropped for the model.")
+    preprocessing: dict[str, object] = Field(description="Parameters of face crops for the model.")
     temperature: float
     commit: str
     fingerprint: str
@@ -141,7 +141,7 @@ class ModelAnswer(BaseModel):
     card: str | None = Field(description="The model card, Markdown.")
 
 
-class ModelsAnswer(BaseModel):
+class ModelsResponse(BaseModel):
     """The available models."""
 
     default: str
@@ -159,7 +159,7 @@ class Health(BaseModel):
 
 
 class VideoFiles(BaseModel):
-    """URLs of the results, relative to the server's; null while they do not exist."""
+    """URLs of the results, relative to the server; null while a result does not exist."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
@@ -175,7 +175,7 @@ class VideoStatus(BaseModel):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    id: str = Field(description="Random; grants access to the results.")
+    id: str = Field(description="Random id, which grants access to the results.")
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     error: Problem | None = None
     width: int = 0
@@ -189,6 +189,6 @@ class VideoStatus(BaseModel):
     damaged: int = Field(default=0, description="Frames that could not be decoded or are missing, known at the end.")
     partly_damaged: int = Field(default=0, description="Frames recognised with visible damage, known at the end.")
     rows: int = Field(default=0, description="Rows so far.")
-    emotions: dict[str, int] = Field(default={}, description="Emotion to number of rows.")
+    emotions: dict[str, int] = Field(default={}, description="Number of rows by emotion.")
     files: VideoFiles = VideoFiles()
-    expires_at: str | None = Field(default=None, description="When the results will be deleted, ISO 8601, UTC.")
+    expires_at: str | None = Field(default=None, description="Time when the results will be deleted, ISO 8601, UTC.")

@@ -1,4 +1,4 @@
-"""What the operations share: models and detectors by name, the queue of images, the videos."""
+"""State of the server: models and detectors by name, the queue of images, the videos."""
 
 import re
 from collections.abc import Callable
@@ -27,8 +27,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A model that requests can name, and its model card (Markdown)."""
+class ServedModel:
+    """A model that requests can name, with its model card (Markdown)."""
 
     name: str
     file: ModelFile
@@ -37,25 +37,25 @@ class Offer:
 
 
 class Server:
-    """One per application; operations get it as a `ServerDep`. Models and detectors are opened once, for all threads.
+    """State of one application, injected into operations as `ServerDep`. Threads share the models and detectors.
 
     Attributes:
-        offers: The models by name; the first is that of requests that name none.
-        auto: The detector of requests with ``detector=auto``.
+        models: Models by name; the first is the default.
+        auto: Detector for ``detector=auto``.
         detectors: All detectors by name.
-        workers: Limits the images that are recognised in parallel; the others are in its queue.
-        page_problem: Why there is no page; None if there is one.
-        held_bytes: Encoded images in memory, all requests together.
+        workers: Limiter of the images that are recognised in parallel; the others wait in its queue.
+        page_problem: Reason why the page is not available; None if it is.
+        held_bytes: Size of all encoded images in memory, in bytes.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Open the models; `EmodetError` if one or the detector is missing or invalid, or two have the same name."""
-        self.offers: dict[str, Offer] = {}
+        """Open models and detectors; raises `EmodetError` if one is missing or invalid, or two have the same name."""
+        self.models: dict[str, ServedModel] = {}
         for text in settings.models or SHIPPED:
-            offer = _open(text, settings)
-            if offer.name in self.offers:
-                raise EmodetError(f"--model {text}: there are two models called {offer.name}; use NAME=FILE")
-            self.offers[offer.name] = offer
+            served = _open(text, settings)
+            if served.name in self.models:
+                raise EmodetError(f"--model {text}: there are two models called {served.name}; use NAME=FILE")
+            self.models[served.name] = served
         self.limits = settings.limits
         weights = yunet.installed_weights()  # without a download
         names = ["centerface", "none"] if weights is None else [f"yunet:{weights}", "centerface", "none"]
@@ -71,48 +71,48 @@ class Server:
         """Number of images in the queue."""
         return self.workers.statistics().tasks_waiting
 
-    def offer(self, name: str | None = None) -> Offer:
-        """A model by name; None for the default. Raises an `ApiError` if there is none."""
-        found = self.offers.get(next(iter(self.offers)) if name is None else name)
-        if found is None:
+    def model(self, name: str | None = None) -> ServedModel:
+        """Return a model by name, None for the default; raises `ApiError` for an unknown name."""
+        served = self.models.get(next(iter(self.models)) if name is None else name)
+        if served is None:
             message = f"There is no model called {str(name)[:80]!r}."
-            raise ApiError(404, "not_found", message, f"There are {', '.join(self.offers)}.")
-        return found
+            raise ApiError(404, "not_found", message, f"There are {', '.join(self.models)}.")
+        return served
 
     def recognizer(self, options: Options) -> Recognizer:
-        """A recognizer for a request. Raises an `ApiError` if there is no such model, detector or prior."""
-        offer = self.offer(options.model)
+        """Create the recognizer for a request; raises `ApiError` if model, detector or prior are not available."""
+        served = self.model(options.model)
         name = self.auto.name if options.detector == "auto" else options.detector
         if name not in self.detectors:
             message = f"The detector {name!r} is not available."
             raise ApiError(404, "not_found", message, f"There are {', '.join(self.detectors)}.")
         try:
             return Recognizer(
-                offer.file,
+                served.file,
                 detector=self.detectors[name],
                 **options.model_dump(include={"min_confidence", "max_faces", "prior"}),
             )
         except EmodetError:  # the schema has checked the other values
-            message = f"prior=balanced: {offer.name} does not state the share of every class in its training data."
+            message = f"prior=balanced: {served.name} lacks the class shares of its training data."
             raise ApiError(422, "bad_value", message, "Use prior=trained, or another model.") from None
 
     def check_queue(self) -> None:
-        """Raise an `ApiError` if the queue of images is full."""
+        """Raise `ApiError` if the queue of images is full."""
         if self.workers.available_tokens <= 0 and self.waiting >= self.limits.waiting:
             raise busy(f"The server is busy: {self.waiting} images are in the queue.")
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Run `work` in a thread, where ONNX Runtime and OpenCV release the GIL; `ApiError` if the queue is full."""
+        """Run `work` in a thread; raises `ApiError` if the queue is full. ONNX Runtime and OpenCV release the GIL."""
         self.check_queue()
         return await anyio.to_thread.run_sync(work, limiter=self.workers)
 
     def close(self) -> None:
-        """End all work but the images that are being recognised."""
+        """Stop all work except the images that are being recognised."""
         self.decoders.close()
         self.jobs.close()
 
 
-# Not a plain function: FastAPI would run it in a thread.
+# Asynchronous, because FastAPI would run a plain function in a thread.
 async def _server(request: Request) -> Server:
     server: Server = request.app.state.server
     return server
@@ -121,7 +121,7 @@ async def _server(request: Request) -> Server:
 ServerDep = Annotated[Server, Depends(_server)]
 
 
-def _open(text: str, settings: Settings) -> Offer:
+def _open(text: str, settings: Settings) -> ServedModel:
     name, sign, rest = text.partition("=")
     if not sign or Path(text).exists():
         name, rest = "", text
@@ -130,4 +130,4 @@ def _open(text: str, settings: Settings) -> Offer:
     if not _NAME.fullmatch(name):
         raise EmodetError(f"--model {text}: {name!r} cannot be part of a URL; use NAME=FILE (letters, digits, -._)")
     file = read_model_file(path, providers=settings.providers, threads=settings.threads)
-    return Offer(name, file, path, model_card(path))
+    return ServedModel(name, file, path, model_card(path))

@@ -19,13 +19,13 @@ class Limits:
     video_seconds: float = 3600.0  # duration of a video
     video_frames: int = 250_000  # of a video
     held_bytes: int = 200_000_000  # encoded images in memory, all requests together
-    waiting: int = 16  # images in the queue; one more is answered with 429
+    waiting: int = 16  # images in the queue; the response for one more is 429
     videos_waiting: int = 4  # in the queue
     videos_uploading: int = 32  # at the same time
-    videos_kept: int = 16  # with their results; the oldest finished one is deleted for a new one
-    keep_seconds: float = 3600.0  # how long results of a video are kept
+    videos_kept: int = 16  # videos with results; a new one replaces the oldest finished one
+    keep_seconds: float = 3600.0  # time until results of a video are deleted
     pause_seconds: float = 20.0  # longest pause within an upload
-    upload_rate: int = 4096  # lowest average rate of an upload in bytes per second, after the first `pause_seconds`
+    upload_rate: int = 4096  # minimum average rate of an upload in bytes per second, after the first `pause_seconds`
     decode_seconds: float = 10.0  # for decoding an image
     open_seconds: float = 20.0  # for opening a video and decoding its first frame
     frame_seconds: float = 60.0  # for a frame of a video, and for finishing the results
@@ -43,10 +43,10 @@ class Settings:
     workers: int = 2  # images recognised in parallel
     token: str | None = None  # required from every request; None for no token
     hosts: frozenset[str] | None = LOOPBACK  # allowed names in the Host header, without the port; None for any
-    secure: bool = True  # browsers give the page the camera: over TLS, or on the local machine
-    tls: bool = False  # marks the cookie as secure
+    secure: bool = True  # whether browsers allow the page to use the camera: over TLS, or on the local machine
+    tls: bool = False  # whether the cookie is marked as secure
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if self.token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{12,}", self.token):
-            raise EmodetError("--token, or EMODET_TOKEN: 12 or more letters, digits and -._~ were expected")
+            raise EmodetError("--token or EMODET_TOKEN: expected 12 or more letters, digits and -._~")

@@ -1,6 +1,6 @@
-"""Uploads: the encoded file as the request body, or as the only file of a form, with limits on size, time and memory.
+"""Uploads: a file as the request body or as the only file of a form, with limits on size, time and memory.
 
-The client's file name and content type are ignored; decoding decides what a file is.
+The client's file name and content type are ignored; decoding determines the type of a file.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from emodet.app.settings import Limits
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-_FORM_BYTES = 65_536  # of a form, besides its file
+_FORM_BYTES = 65_536  # maximum size of a form without its file
 _CHUNK = 2**20
 
 
 def one_file(*media_types: str) -> dict[str, Any]:
-    """The OpenAPI description of a body that is one file."""
+    """Return the OpenAPI description of a body that is one file."""
     form = {"type": "object", "required": ["file"], "properties": {"file": BINARY["schema"]}}
     content: dict[str, Any] = dict.fromkeys((*media_types, "application/octet-stream"), BINARY)
     return {"requestBody": {"required": True, "content": content | {"multipart/form-data": {"schema": form}}}}
@@ -33,9 +33,9 @@ def one_file(*media_types: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def image_upload(request: Request, server: Server) -> AsyncIterator[bytes]:
-    """The encoded image, counted in `server.held_bytes` until the context ends.
+    """Receive an encoded image; its size counts in `server.held_bytes` until the block ends.
 
-    `ApiError` if the body is empty, too large or too slow, or the server holds too many images.
+    Raises `ApiError` if the body is empty, too large or too slow, or if too many images are in memory.
     """
     data, limits = bytearray(), server.limits
 
@@ -53,7 +53,7 @@ async def image_upload(request: Request, server: Server) -> AsyncIterator[bytes]
 
 
 async def save_video(request: Request, path: Path, limits: Limits) -> None:
-    """Write the encoded video to a new file; `ApiError` if it is empty, too large or too slow, or the disk is full."""
+    """Write an encoded video to a new file; raises `ApiError` if it is empty, too large or slow, or the disk full."""
     try:
         with path.open("xb") as file:
             await _receive(_limited(request, limits.video_bytes, limits), file.write)
@@ -63,13 +63,13 @@ async def save_video(request: Request, path: Path, limits: Limits) -> None:
 
 
 async def _receive(request: Request, write: Callable[[bytes], object]) -> None:
-    """Write the file, piece by piece."""
+    """Receive a file in chunks, and pass each to `write`."""
     count = 0
     if _is_form(request):
         async with request.form(max_files=1, max_fields=100) as form:
             file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
             if file is None:
-                raise HTTPException(400, "The form holds no complete file.")
+                raise HTTPException(400, "The form contains no complete file.")
             while chunk := await file.read(_CHUNK):
                 count += len(chunk)
                 write(chunk)
@@ -86,9 +86,9 @@ def _is_form(request: Request) -> bool:
 
 
 def _limited(request: Request, max_bytes: int, limits: Limits) -> Request:
-    """The same request, whose body must stay within a size and arrive at a minimum rate."""
+    """Limit the body of a request to a maximum size and a minimum rate."""
     message = f"The file is larger than {max_bytes / 1e6:,.0f} MB."
-    too_large = ApiError(413, "too_large", message, "Send a smaller one, or start the server with a higher limit.")
+    too_large = ApiError(413, "too_large", message, "Send a smaller file, or start the server with a higher limit.")
     max_bytes += _FORM_BYTES if _is_form(request) else 0
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:

@@ -20,21 +20,21 @@ from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.tracking import Smoothing
 
-_SKIPPED_S = 0.2  # longest time for a frame that `every` skips
+_SKIPPED_S = 0.2  # time limit for a frame that `every` skips
 
 
 @dataclass(slots=True, eq=False)
 class VideoJob:
-    """One video; its folder holds the upload and the results."""
+    """One video; its folder contains the upload and the results."""
 
     folder: Path
     recognizer: Recognizer
     options: StreamOptions
     annotate: bool
     status: VideoStatus
-    process: Process | None = None  # while the video is being uploaded
+    process: Process | None = None  # None while the video is being uploaded
     deleted: bool = False
-    deletion: Timer | None = None  # starts when it ends
+    deletion: Timer | None = None  # started when the job ends
 
     @property
     def ended(self) -> bool:
@@ -43,16 +43,16 @@ class VideoJob:
 
     @property
     def upload(self) -> Path:
-        """Path of the uploaded file, which is deleted at the end."""
+        """Path of the uploaded file, which is deleted when the recognition ends."""
         return self.folder / "upload"
 
     def result(self, name: str) -> Path | None:
-        """Path of one of `RESULTS`; None if it does not exist yet. Rows can be read while they are written."""
+        """Return the path of one of `RESULTS`, or None if it is not ready. Rows can be read while they are written."""
         path = self.folder / name
         return path if path.exists() and (self.ended or path.suffix in (".jsonl", ".csv")) else None
 
     def snapshot(self) -> VideoStatus:
-        """The present status."""
+        """Return the current status."""
         status = self.status
         done, total = status.frames_done, status.frames_total
         progress = 1.0 if status.state == "done" else min(1.0, done / total) if total else None
@@ -67,7 +67,7 @@ class VideoJob:
 class VideoJobs:
     """All videos of a server."""
 
-    folder: Path  # holds the folders of the videos; must be set before the first upload
+    folder: Path  # parent folder of the videos' folders; must be set before the first upload
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -80,7 +80,7 @@ class VideoJobs:
         return sum(not job.ended for job in list(self._jobs.values()))
 
     def create(self, options: VideoOptions, recognizer: Recognizer) -> VideoJob:
-        """A job for a video that is about to be uploaded. Raises an `ApiError` if there are too many."""
+        """Create the job for a video before its upload; raises `ApiError` if there are too many."""
         self._check_queue()
         jobs = list(self._jobs.values())
         uploading = sum(job.process is None for job in jobs)
@@ -94,28 +94,28 @@ class VideoJobs:
         folder = self.folder / number
         folder.mkdir(mode=0o700)
         hide = options.blur_faces and options.annotate
-        how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
-        self._jobs[number] = VideoJob(folder, recognizer, how, options.annotate, VideoStatus(id=number))
+        stream = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
+        self._jobs[number] = VideoJob(folder, recognizer, stream, options.annotate, VideoStatus(id=number))
         return self._jobs[number]
 
     def start(self, job: VideoJob) -> VideoStatus:
-        """Open the uploaded video and queue it; returns its status. Blocks: call it in a thread.
+        """Open the uploaded video and queue it; returns its status. Blocks, so call it in a thread.
 
-        `ApiError` if it is not a video, exceeds the limits, or the queue is full.
+        Raises `ApiError` if the file is not a video, exceeds the limits, or the queue is full.
         """
         self._check_queue()
         job.process = Process(recognise, job.upload, self._limits)
         try:
-            facts = job.process.receive(self._limits.open_seconds)
+            header = job.process.receive(self._limits.open_seconds)
         except (TimeoutError, EmodetError) as problem:
             raise self._error(problem, job) from None
-        job.update(**facts)
+        job.update(**header)
         waiting = job.snapshot()
         self._thread.submit(self._run, job, job.process)
         return waiting
 
     def get(self, number: str) -> VideoJob:
-        """A video by its id. Raises an `ApiError` if there is none."""
+        """Return a video by its id; raises `ApiError` for an unknown id."""
         job = self._jobs.get(number)
         if job is None or job.process is None:
             way_out = f"Results are deleted {self._limits.keep_seconds / 60:g} minutes after a video is done."
@@ -133,7 +133,7 @@ class VideoJobs:
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Cancel and delete everything."""
+        """Cancel and delete all jobs."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         for job in list(self._jobs.values()):
             self.delete(job)
@@ -144,7 +144,7 @@ class VideoJobs:
             raise busy(f"The server is busy with {queued} videos.", "Try again when one of them is done.", 15)
 
     def _run(self, job: VideoJob, process: Process) -> None:
-        """Recognise a video, and update its status until the end."""
+        """Recognise a video and update its status."""
         limits, error = self._limits, None
         job.update(state="running")
         pause = limits.frame_seconds + job.options.every * _SKIPPED_S
@@ -157,20 +157,19 @@ class VideoJobs:
             error = self._error(problem, job).problem
         process.close()
         job.upload.unlink(missing_ok=True)
-        kept = timedelta(seconds=limits.keep_seconds)
         if not job.deleted:
-            job.deletion = Timer(kept.total_seconds(), self.delete, (job,))
+            job.deletion = Timer(limits.keep_seconds, self.delete, (job,))
             job.deletion.daemon = True
             job.deletion.start()
-        expires_at = (datetime.now(UTC) + kept).isoformat(timespec="seconds")
+        expires_at = (datetime.now(UTC) + timedelta(seconds=limits.keep_seconds)).isoformat(timespec="seconds")
         job.update(state="failed" if error else "done", error=error, expires_at=expires_at)
 
     def _error(self, problem: Exception, job: VideoJob) -> ApiError:
-        """Why an uploaded video is refused, or its recognition ended early."""
+        """Return the error of a rejected video, or of a recognition that ended early."""
         limits, opened = self._limits, job.status.state != "waiting"
         if isinstance(problem, VideoTooLongError):
-            most = f"{limits.video_seconds / 60:g} minutes or {limits.video_frames:,} frames"
-            return ApiError(422, "video_too_long", f"The video is longer than {most}.", "Send a part of it.")
+            limit = f"{limits.video_seconds / 60:g} minutes or {limits.video_frames:,} frames"
+            return ApiError(422, "video_too_long", f"The video is longer than {limit}.", "Send a part of it.")
         if isinstance(problem, ProcessEnded) and opened:
             return ApiError(500, "internal", "The recognition of the video crashed.", "See the server's log.")
         if isinstance(problem, TimeoutError):
@@ -182,5 +181,5 @@ class VideoJobs:
             text = "The frames are too large" if "pixels" in str(problem) else "The file is not a readable video"
         way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
         if job.status.frames_done:
-            way_out = "The results up to there are available."
+            way_out = "The results up to this point are available."
         return ApiError(422, "video_unreadable", f"{text[:1].upper()}{text[1:]}.", way_out)

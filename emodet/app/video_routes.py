@@ -1,4 +1,4 @@
-"""Videos: POST /v1/videos, then status, events and results."""
+"""Operations on videos: upload, status, events, results and deletion."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ Job = Annotated[VideoJob, Depends(_job)]
 async def send_video(
     request: Request, response: Response, server: ServerDep, options: Annotated[VideoOptions, Query()]
 ) -> VideoStatus:
-    """Upload a video and queue it. Poll its status, or listen to its events.
+    """Upload a video and queue it. Then poll its status, or listen to its events.
 
     The body is the encoded video (MP4, MOV, AVI, MKV, WebM and others; the Content-Type is ignored), or a form with one
     file. The upload is deleted when the recognition ends.
@@ -65,7 +65,7 @@ async def send_video(
 
 @router.get("/{number}", responses=error_responses(404), operation_id="video")
 async def get_video(job: Job) -> VideoStatus:
-    """Status and progress."""
+    """Return status and progress of a video."""
     return job.snapshot()
 
 
@@ -84,16 +84,16 @@ def delete_video(job: Job, server: ServerDep) -> None:
 async def video_events(
     job: Job, last_event_id: Annotated[str, Header(include_in_schema=False)] = "0"
 ) -> AsyncIterator[ServerSentEvent]:
-    """Progress and rows as server-sent events.
+    """Send progress and rows as server-sent events.
 
-    `progress`: the status of the video. `rows`: a list of rows; the header Last-Event-ID with their `id` continues
-    after them. The last event is `done` or `failed`, with the status.
+    `progress` contains the status of the video. `rows` contains a list of rows; to continue after them, send their `id`
+    in the header Last-Event-ID. The last event is `done` or `failed` and contains the status.
     """
     position = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 19 else 0
     path = job.folder / RESULTS["rows_jsonl"][0]
     sent = ""
     while not job.deleted:
-        ended = job.ended  # read before the rows, which are complete if it is true
+        ended = job.ended  # read before the rows, so that they are complete if it is true
         rows, position = _rows_after(path, position)
         if rows:
             yield ServerSentEvent(event="rows", id=str(position), raw_data=f"[{','.join(rows)}]")
@@ -121,27 +121,27 @@ async def video_events(
     },
 )
 def get_result(job: Job, name: Annotated[str, InPath(json_schema_extra={"enum": list(_MEDIA_TYPES)})]) -> Response:
-    """A result of a video.
+    """Download a result of a video.
 
-    `annotated.mp4`: the annotated video (H.264, with sound). `rows.csv`: one row per face and frame, as far as
-    recognised. `rows.jsonl`: the same as JSON lines. `timeline.png` and `timeline`: emotion over time, per face, as an
+    `annotated.mp4`: the annotated video (H.264, with sound). `rows.csv`: one row per face and recognised frame so far.
+    `rows.jsonl`: the same rows as JSON lines. `timeline.png` and `timeline`: emotions of each face over time, as an
     image and as JSON.
     """
     if name not in _MEDIA_TYPES:
         raise HTTPException(404)
     path = job.result(name)
     if path is None and job.ended:
-        raise ApiError(404, "not_found", "This video has no such result.", "Its status says why.")
+        raise ApiError(404, "not_found", "This video has no such result.", "Its status contains the reason.")
     if path is None:
         headers = {"Retry-After": "2"}
         raise ApiError(409, "not_ready", "The result is not ready yet.", "Try again when it is done.", headers=headers)
-    if path.suffix in (".csv", ".jsonl"):  # may grow while it is sent
+    if path.suffix in (".csv", ".jsonl"):  # can grow during the transfer
         return Response(path.read_bytes(), media_type=_MEDIA_TYPES[name])
     return FileResponse(path, media_type=_MEDIA_TYPES[name])
 
 
 def _rows_after(path: Path, position: int) -> tuple[list[str], int]:
-    """Complete lines of a growing file after a position, and the position after them."""
+    """Read complete lines of a growing file from a position; returns them and the next position."""
     try:
         with path.open("rb") as file:
             file.seek(position)

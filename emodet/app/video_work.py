@@ -1,4 +1,4 @@
-"""Recognition of an uploaded video, in a process of its own: a damaged video may crash FFmpeg, or never end."""
+"""Recognition of an uploaded video in a separate process, because a damaged video can crash or block FFmpeg."""
 
 import json
 import time
@@ -19,7 +19,7 @@ RESULTS = {
     "timeline_png": ("timeline.png", "image/png"),
     "timeline": ("timeline", "application/json"),
 }
-"""Field of `emodet.app.schema.VideoFiles` to name and media type; the name is also the end of the URL."""
+"""Name and media type of each field of `emodet.app.schema.VideoFiles`; the name is also the end of the URL."""
 
 
 class VideoTooLongError(EmodetError):
@@ -27,18 +27,18 @@ class VideoTooLongError(EmodetError):
 
 
 def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
-    """Open a video and send what its header says, as fields of `emodet.app.schema.VideoStatus`.
+    """Open a video and send the values of its header, as fields of `emodet.app.schema.VideoStatus`.
 
     Then receive a `Recognizer`, `StreamOptions`, whether to write the annotated video, and the folder for the results;
-    send more fields after each frame, and None at the end. Results up to an error are kept.
-    `VideoTooLongError` if it exceeds the limits; `EmodetError` if it is no video, has too large frames, or is cut off.
+    send more fields after each frame, and None at the end. Results before an error are kept. Raises `VideoTooLongError`
+    if the video exceeds the limits, and `EmodetError` if it is not a video, is cut off, or has too large frames.
     """
     video = VideoReader(path, max_pixels=limits.pixels)
     seconds, frames = video.duration_s, video.frame_count
     if seconds is not None and (seconds > limits.video_seconds or frames > limits.video_frames):
         raise VideoTooLongError("too long")
-    facts = {"frame_rate": video.frame_rate, "duration_s": seconds, "frames_total": frames or None}
-    pipe.send(facts | dict(zip(("width", "height"), video.size, strict=True)))
+    header = {"frame_rate": video.frame_rate, "duration_s": seconds, "frames_total": frames or None}
+    pipe.send(header | dict(zip(("width", "height"), video.size, strict=True)))
     recognizer, options, annotate, folder = pipe.recv()
     names, paths = recognizer.model.info.class_names, {key: folder / name for key, (name, _) in RESULTS.items()}
     with (
@@ -60,7 +60,7 @@ def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
 
 
 class _ProgressSink(pipeline.Sink):
-    """Sends the progress, and enforces the limits."""
+    """Sends the progress and enforces the limits."""
 
     def __init__(self, pipe: Connection, limits: Limits) -> None:
         self._pipe, self._limits, self._started = pipe, limits, time.perf_counter()

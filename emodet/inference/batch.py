@@ -1,4 +1,4 @@
-"""Recognise inputs, pictures in batches and videos one by one, and write what was asked for. No input ends the run."""
+"""Recognise inputs, pictures in batches and videos one by one, and write the results. A run survives failed inputs."""
 
 import contextlib
 import dataclasses
@@ -31,8 +31,8 @@ class Recognised:
     """The result of one input.
 
     Attributes:
-        counts: Its counts, notes and error.
-        rows: The rows of a picture; a file of JSON lines with those of a video; None if they are written already.
+        counts: Counts, notes and error of the input.
+        rows: Rows of a picture; a file of JSON lines with the rows of a video; None if they are already written.
         seconds: Time spent on a picture.
     """
 
@@ -41,21 +41,21 @@ class Recognised:
     seconds: float = 0.0
 
 
-_Found = tuple[Recognised, list[Detection], list[UInt8]]  # a picture whose faces are cut out but not classified
+_Detected = tuple[Recognised, list[Detection], list[UInt8]]  # a picture with detections and crops, not yet classified
 
 
 @dataclass(slots=True)
 class Batch:
-    """One run over many inputs, counted in `summary`. Copies without `rows` work in other processes.
+    """One run over many inputs, counted in `summary`. Copies without `rows` run in other processes.
 
     Attributes:
         recognizer: Recognises the faces.
-        rows: Takes the results; None prints them as text for people.
-        folder: Folder for files; it exists. None writes none.
-        annotate: Write annotated pictures and videos; `show` opens a window with them.
-        stream: How videos are recognised; `hide` and `explain` also apply to images.
-        max_pixels: Refuse larger images and frames.
-        quiet: Report errors only.
+        rows: Writes the results; None prints them as text.
+        folder: Existing folder for files; None writes no files.
+        annotate: Whether to write annotated pictures and videos; `show` displays them in a window.
+        stream: Options of videos; `hide` and `explain` also apply to images.
+        max_pixels: Maximum of width times height of images and frames; larger ones are errors.
+        quiet: Whether to report errors only.
     """
 
     recognizer: Recognizer
@@ -67,23 +67,23 @@ class Batch:
     max_pixels: int = MAX_PIXELS
     quiet: bool = False
     summary: Summary = field(default_factory=Summary)
-    window_closed: bool = field(default=False, init=False)  # the user wants no further input
+    window_closed: bool = field(default=False, init=False)  # the user closed the window: process no further input
 
     def __post_init__(self) -> None:
         self.summary.min_confidence = self.recognizer.min_confidence
-        self.summary.meter = Meter()  # opening the nets and finding the first inputs does not count
+        self.summary.meter = Meter()  # leave out the time for loading the nets and finding the first inputs
 
     def report(self, line: str, *, always: bool = False) -> None:
         """Print a message to standard error, above a progress bar."""
         if always or not self.quiet:
             _print(line, sys.stderr)
 
-    def take(self, done: Recognised) -> None:
-        """Write and count the result of an input, which another process may have recognised."""
+    def finish(self, done: Recognised) -> None:
+        """Write and count the result of an input, possibly from another process."""
         counts = done.counts
         with counts.errors():
             self._write(done)
-        if counts.frames and done.rows is not None:  # of other videos, each frame is counted as it comes
+        if counts.frames and done.rows is not None:  # other videos count each frame when it is recognised
             self.summary.meter.add(done.seconds or None, counts.frames)
         self.summary.add(counts)
         for note in counts.notes:
@@ -103,16 +103,16 @@ class Batch:
                 self.rows.write(row)
 
     def pictures(self, items: Iterable[Opened]) -> list[Recognised]:
-        """Recognise pictures, with one call of the net for the faces of all: rows, or an error, for each in order.
+        """Recognise pictures and classify all faces in one batch. Returns rows, or an error, for each picture in order.
 
-        Only their crops are kept, so that `items` may decode them one at a time. Pictures that are drawn are classified
-        one by one.
+        Only crops stay in memory, so that `items` can decode one picture at a time. Pictures that are annotated or
+        shown are classified one by one.
         """
         results: list[Recognised] = []
-        waiting: list[_Found] = []
+        waiting: list[_Detected] = []
         started = time.perf_counter()
         threshold = self.recognizer.detector.min_score
-        # Less certain faces are hidden too, but not recognised.
+        # Faces with a lower score are hidden too, but not recognised.
         lowest = min(pipeline.SCORE_TO_HIDE, threshold) if self.stream.hide else None
         for source, counts, image in items:
             done = Recognised(counts, [])
@@ -123,15 +123,15 @@ class Batch:
             with counts.errors():
                 boxes = self.recognizer.detect(image, min_score=lowest)
                 sure = [each for each in boxes if each.score >= threshold]
-                found = (done, sure, [self.recognizer.crop(image, each) for each in sure])
+                detected = (done, sure, [self.recognizer.crop(image, each) for each in sure])
                 if self.annotate or self.show:
-                    (faces,) = self._classify([found])
+                    (faces,) = self._classify([detected])
                     self._draw(source, image, boxes, faces, counts)
                 else:
-                    waiting.append(found)
+                    waiting.append(detected)
         try:
             self._classify(waiting)
-        except Exception:  # it may be due to one of them
+        except Exception:  # perhaps caused by one of the pictures
             for one in waiting:
                 with one[0].counts.errors():
                     self._classify([one])
@@ -139,23 +139,23 @@ class Batch:
             done.seconds = (time.perf_counter() - started) / len(results)
         return results
 
-    def _classify(self, pictures: Sequence[_Found]) -> list[tuple[Face, ...]]:
-        """The faces of each picture, which are also counted and become its rows."""
-        crops = [crop for _, _, its in pictures for crop in its]
-        every = iter(self.recognizer.classify(crops, [each for _, its, _ in pictures for each in its]))
+    def _classify(self, pictures: Sequence[_Detected]) -> list[tuple[Face, ...]]:
+        """Classify the faces of all pictures in one batch, count them, and store them as the pictures' rows."""
+        crops = [crop for _, _, crops in pictures for crop in crops]
+        all_faces = iter(self.recognizer.classify(crops, [box for _, boxes, _ in pictures for box in boxes]))
         results = []
         for done, detections, _ in pictures:
-            faces = tuple(itertools.islice(every, len(detections)))
+            faces = tuple(itertools.islice(all_faces, len(detections)))
             done.counts.add(faces)
             done.rows = [face_row(done.counts.name, 0, None, place, face) for place, face in enumerate(faces)]
             results.append(faces)
         return results
 
     def _draw(
-        self, source: Source, image: UInt8, found: Sequence[Detection], faces: Sequence[Face], counts: SourceSummary
+        self, source: Source, image: UInt8, boxes: Sequence[Detection], faces: Sequence[Face], counts: SourceSummary
     ) -> None:
         maps = heat_maps(self.recognizer, image, faces) if self.stream.explain else None
-        hidden = [face.box for face in found] if self.stream.hide else None
+        hidden = [face.box for face in boxes] if self.stream.hide else None
         picture = draw(image, faces, hidden=hidden, maps=maps, enlarge=True)
         if self.annotate and self.folder is not None:
             path = _result_path(self.folder, source, RESULT_ENDINGS[0])
@@ -168,14 +168,14 @@ class Batch:
                 self.window_closed = True
 
     def video(self, source: Source, row_file: Path | None = None) -> Recognised:
-        """Recognise a video or live source to its end, with rows written as they come, or to a file of JSON lines."""
+        """Recognise a video or live source to its end; rows are written at once, or to `row_file` as JSON lines."""
         done = Recognised(SourceSummary(source.name), row_file)
         names = self.recognizer.model.info.class_names
         file = contextlib.nullcontext(self.rows) if row_file is None else RowWriter("jsonl", row_file, names)
         try:
             with done.counts.errors(), file as rows:
                 self._recognise_video(source, done.counts, rows)
-        except BaseException:  # Ctrl-C, for one: what was recognised counts
+        except BaseException:  # such as Ctrl-C: count the frames that were recognised
             self.summary.add(done.counts)
             raise
         return done
@@ -189,7 +189,7 @@ class Batch:
         total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
             sinks: list[pipeline.Sink] = [] if rows is None else [pipeline.RowSink(rows, source.name)]
-            # Right after the rows: a signal hardly ever comes between the two, and the summary counts what they hold.
+            # Right after the rows, so that a signal rarely arrives in between and the summary agrees with the rows.
             sinks += [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
             try:
                 stream = dataclasses.replace(self.stream, note=live or self.show)
@@ -201,7 +201,7 @@ class Batch:
                     of = f" of {video.frame_count}" if video.frame_count else ""
                     counts.notes.append(f"{video.damaged}{of} frames are damaged or missing and were not recognised")
                 if video.partly_damaged:
-                    counts.notes.append(f"frames with visible damage, recognised as they are: {video.partly_damaged}")
+                    counts.notes.append(f"{video.partly_damaged} frames were recognised in spite of visible damage")
 
     def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[pipeline.Sink]:
         sinks: list[pipeline.Sink] = []
@@ -240,9 +240,9 @@ def _print_result(done: Recognised) -> None:
         lines = [f"{counts.name}:" if done.rows else f"{counts.name}: no face"]
         for row in done.rows:
             best = sorted(row["probabilities"].items(), key=lambda pair: -pair[1])[:3]
-            place = ", ".join(str(round(row[side])) for side in ("x1", "y1", "x2", "y2"))
-            shares = ", ".join(f"{name} {value:.0%}" for name, value in best)
-            lines.append(f"  {row['emotion']:<10} box ({place})  {shares}")
+            corners = ", ".join(str(round(row[side])) for side in ("x1", "y1", "x2", "y2"))
+            probabilities = ", ".join(f"{name} {value:.0%}" for name, value in best)
+            lines.append(f"  {row['emotion']:<10} box ({corners})  {probabilities}")
     else:
         shares = ", ".join(f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common())
         lines = [f"{counts.name}: {counts.frames} frames, {counts.faces} faces: {shares or 'no face'}"]
@@ -251,7 +251,7 @@ def _print_result(done: Recognised) -> None:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Print above a progress bar, if there is one: tqdm is imported with the first, so that no photo waits for it."""
+    """Print above a progress bar, if there is one; only progress bars import tqdm."""
     if (tqdm := sys.modules.get("tqdm")) is None:
         print(text, file=stream)
     else:

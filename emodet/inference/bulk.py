@@ -1,4 +1,4 @@
-"""Recognise pictures on a cluster with Ray Data: paths or encoded images to Parquet rows."""
+"""Recognise pictures on a cluster with Ray Data, from paths or encoded images to Parquet rows."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from emodet.errors import EmodetError
 from emodet.inference.batch import Batch
-from emodet.inference.opening import opened
+from emodet.inference.opening import open_images
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import flat_row, parquet_schema
 from emodet.inference.sources import Source, printable, row_source
@@ -16,7 +16,7 @@ from emodet.installation import needed
 
 
 class _Worker:
-    """An actor of Ray: holds a recognizer and maps tables of pictures to tables of rows."""
+    """Ray actor with a recognizer, which maps tables of pictures to tables of rows."""
 
     def __init__(self, column: str, name_column: str | None, options: dict[str, Any]) -> None:
         self._column, self._name_column = column, name_column
@@ -27,7 +27,7 @@ class _Worker:
 
         values = table.column(self._column).to_pylist()
         names = table.column(self._name_column).to_pylist() if self._name_column else [None] * len(values)
-        pictures = self._batch.pictures(opened(map(_source, values, names)))
+        pictures = self._batch.pictures(open_images(map(_source, values, names)))
         rows: list[dict[str, Any]] = []
         for done in pictures:
             if done.counts.error is not None:
@@ -49,29 +49,29 @@ def recognise_bulk(
     batch_size: int = 32,
     **recognizer: Any,
 ) -> None:
-    """Recognise pictures with Ray Data and write Parquet files; the caller may have called ``ray.init``.
+    """Recognise pictures with Ray Data and write Parquet files. Uses the cluster of an earlier ``ray.init``, if any.
 
-    Batches of a worker that dies are repeated by another.
+    If a worker dies, another one repeats its batches.
 
     Args:
-        source: A Parquet file, a folder or address of such files, or a sequence of paths that every node can read.
-        output: Folder or address for the rows of `emodet.inference.rows`, flat, with one more column ``error``: a
-            picture that cannot be read is a row with ``source`` and ``error`` only. A picture without a face has none.
+        source: A Parquet file, a folder or address of Parquet files, or a sequence of paths that every node can read.
+        output: Folder or address for the flat rows of `emodet.inference.rows`, with one more column ``error``. A
+            picture that cannot be read is a row with ``source`` and ``error`` only; one without a face has no row.
         column: Column of paths (text) or encoded images (binary).
-        name_column: Column that names the pictures; needed for encoded images.
-        workers: Number of actors; each takes one core.
-        gpus_per_worker: GPUs of each, for ``providers=("cuda",)``; a fraction shares one.
-        batch_size: Pictures of one call.
-        recognizer: Arguments of `emodet.Recognizer`; by default with one thread.
+        name_column: Column with the names of the pictures; required for encoded images.
+        workers: Number of actors; each uses one core.
+        gpus_per_worker: GPUs per actor, for ``providers=("cuda",)``; with a fraction, actors share a GPU.
+        batch_size: Number of pictures per call.
+        recognizer: Arguments of `emodet.Recognizer`; `threads` is 1 by default.
 
     Raises:
-        EmodetError: Ray is not installed, or an argument is wrong.
+        EmodetError: Ray is not installed, or an argument is invalid.
     """
     data = needed("ray.data", "recognise_bulk", "cluster")
     if workers < 1 or batch_size < 1:
         raise EmodetError(f"workers={workers}, batch_size={batch_size}: expected 1 or more")
     options = {"threads": 1} | recognizer
-    Recognizer(**options)  # a mistake is reported before anything is started
+    Recognizer(**options)  # raises for invalid options before Ray starts
     if isinstance(source, str | os.PathLike):
         columns = [column] if name_column is None else [column, name_column]
         pictures = data.read_parquet(os.fspath(source), columns=columns)

@@ -1,7 +1,7 @@
 """Cameras, streams, and reading ahead in a thread.
 
-A file gives every frame, however long recognition takes; a live source gives its newest frame, and those in between are
-dropped and counted.
+Reading a file yields every frame, even if recognition is slow. Reading a live source yields the newest frame; older
+frames are dropped and counted.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ Item = TypeVar("Item")
 
 
 class LiveVideo(contextlib.AbstractContextManager["LiveVideo", None]):
-    """A camera or a stream; a context manager. Iterating gives the newest frame, until it is closed or lost.
+    """A camera or a stream; a context manager. Iteration yields the newest frame until the source is closed or lost.
 
     Attributes:
-        name: For messages, without a password.
-        frame_rate: Frames per second that the device claims; 25 if it does not.
+        name: Name for messages, without a password.
+        frame_rate: Frames per second as reported by the device; 25 if it reports none.
         size: Width and height in pixels.
-        dropped: Frames that were never given because a newer one was there.
-        frame_count: 0, as of any video whose length is unknown.
+        dropped: Number of frames that were replaced by a newer one before they were read.
+        frame_count: 0: the length is unknown.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class LiveVideo(contextlib.AbstractContextManager["LiveVideo", None]):
 
         Args:
             address: A camera index or a URL.
-            attempts: How often in a row to reconnect before giving up.
+            attempts: Number of attempts to reconnect before an error is raised.
             first_wait_s: First pause before reconnecting, in seconds; it doubles up to 30 s.
             on_event: Called with a message when the connection is lost or restored.
-            max_pixels: Refuse larger frames of a stream; None for no limit.
-            source: `address`, if it is open already.
+            max_pixels: Maximum of width times height of a stream's frames; None for no limit.
+            source: The source of `address`, if it is already open.
         """
         self.name = f"camera {address}" if isinstance(address, int) else hide_password(address)
         self._address, self._attempts, self._first_wait_s = address, attempts, first_wait_s
@@ -73,23 +73,23 @@ class LiveVideo(contextlib.AbstractContextManager["LiveVideo", None]):
         self._is_read = False
 
     def close(self) -> None:
-        """End the iteration; callable from any thread."""
+        """End the iteration. Can be called from any thread."""
         self._stop.set()
         self._changed.set()
-        if not self._is_read:  # otherwise the thread that reads closes it
+        if not self._is_read:  # otherwise the reading thread closes the source
             self._source.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        """The newest frame, again and again; `EmodetError` if the connection is lost and cannot be restored."""
+        """Yield the newest frame repeatedly; raise `EmodetError` if the connection is lost and cannot be restored."""
         thread = threading.Thread(target=self._read, name=f"capture {self.name}", daemon=True)
         self._is_read = True
         thread.start()
         try:
             while self._newest or not self._stop.is_set():
-                self._changed.wait(timeout=0.5)  # so that Ctrl-C is noticed on every system
+                self._changed.wait(timeout=0.5)  # a wait without a timeout blocks Ctrl-C on some systems
                 self._changed.clear()
                 if self._newest:
                     yield self._newest.popleft()
@@ -97,7 +97,7 @@ class LiveVideo(contextlib.AbstractContextManager["LiveVideo", None]):
                 raise self._error
         finally:
             self.close()
-            # A device that hangs in its driver must not keep the program from ending.
+            # A device that hangs in its driver must not prevent the program from exiting.
             thread.join(timeout=2)
 
     def _read(self) -> None:
@@ -115,7 +115,7 @@ class LiveVideo(contextlib.AbstractContextManager["LiveVideo", None]):
                         self._changed.set()
                         index += 1
                 self._reconnect()
-        except BaseException as error:  # handed to the thread that iterates
+        except BaseException as error:  # raised again in the iterating thread
             self._error = error
         finally:
             self._source.close()
@@ -146,7 +146,7 @@ class _Camera:
     """A camera by its index, through OpenCV."""
 
     def __init__(self, index: int) -> None:
-        require(index >= 0, "camera", index, "0 or more")  # OpenCV crashes
+        require(index >= 0, "camera", index, "0 or more")  # OpenCV crashes on negative indices
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             self._capture = cv2.VideoCapture(index)
@@ -161,8 +161,8 @@ class _Camera:
 
     def __iter__(self) -> Iterator[Frame]:
         while True:
-            found, image = self._capture.read()
-            if not found:
+            success, image = self._capture.read()
+            if not success:
                 return
             rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
             yield Frame(0, 0.0, rgb, time.perf_counter())
@@ -178,15 +178,16 @@ def open_video(
     max_pixels: int | None = MAX_PIXELS,
     on_event: Callable[[str], None] | None = None,
 ) -> VideoReader | LiveVideo:
-    """Open a video: its frames when iterated; a context manager; `EmodetError` if it is no video or cannot be opened.
+    """Open a video, camera or stream: a context manager, which yields `Frame`s when iterated.
 
-    A web address of a video that has an end is read like a file, every frame; of other live sources, the newest frame.
+    A web address of a video with a known end is read frame by frame, like a file. Raises `EmodetError` if the address
+    is not a video or cannot be opened.
 
     Args:
-        address: A path, a camera index, or an address as ``rtsp://…`` or ``https://…``.
-        live: Whether it is a live source; None for addresses and cameras.
-        max_pixels: Refuse larger frames; None for no limit.
-        on_event: Takes messages about lost and found connections.
+        address: A path, a camera index, or an address such as ``rtsp://…`` or ``https://…``.
+        live: Whether the source is live; None means that addresses and cameras are.
+        max_pixels: Maximum of width times height of a frame; None for no limit.
+        on_event: Called with a message when the connection is lost or restored.
     """
     live = isinstance(address, str) and "://" in address if live is None else live
     if isinstance(address, int):
@@ -200,10 +201,10 @@ def open_video(
 def read_ahead(
     items: Iterable[Item], capacity: int = 4, *, before_close: Callable[[], None] | None = None
 ) -> Generator[Item, None, None]:
-    """The same items, at most `capacity` of them produced ahead in a background thread.
+    """Yield the items; a background thread produces at most `capacity` of them ahead.
 
-    What `items` raises is raised here, after the items before it. At the end, or when the iterator is closed, the
-    thread is waited for; `before_close` is called first, to wake it up.
+    An exception of `items` is raised after the preceding items. Closing the iterator calls `before_close`, which can
+    wake up the thread, and joins the thread.
     """
     iterator, end = iter(items), object()
     pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")

@@ -1,7 +1,7 @@
-"""CenterFace through ONNX Runtime, with the weights that the package contains.
+"""CenterFace with ONNX Runtime, with weights that are part of the package.
 
 Xu et al., "CenterFace: joint face detection and alignment using face as point" (2019); MIT licence, beside the weights.
-`experiments/detectors` has the script that made the file and what was measured.
+`experiments/detectors` contains the script that converted the weights, and measurements.
 """
 
 import math
@@ -20,13 +20,13 @@ MIN_SIDE = 16
 MIN_SCORE = 0.5
 OVERLAP = 0.3
 STRIDE = 4  # output maps are a quarter of the input size
-MULTIPLE = 32  # input height and width are multiples of this
+MULTIPLE = 32  # input height and width must be multiples of this
 
 _MAPS = ("scores", "sizes", "offsets", "landmarks")
 
 
 class CenterFace:
-    """Boxes, five landmarks, scores; cost is proportional to the area that is searched."""
+    """Face detector with boxes, five landmarks and scores. Its time is proportional to the searched area."""
 
     name = "centerface"
     min_score = MIN_SCORE
@@ -34,7 +34,7 @@ class CenterFace:
     description = "centerface (shipped with emodet)"
 
     def __init__(self, path: Path | None = None, threads: int | None = None) -> None:
-        """Load the weights: the shipped ones, or a file of the same inputs and outputs; `EmodetError` if that fails."""
+        """Load the shipped weights, or a file with the same inputs and outputs; raises `EmodetError` if that fails."""
         self.path, self.threads = path, threads
         path = weights_file() if path is None else path
         with os_errors(f"CenterFace's weights {path}: cannot be read"):
@@ -51,7 +51,7 @@ class CenterFace:
         height, width = small.shape[:2]
         if min(height, width) < MIN_SIDE:
             return ()
-        # Padded with black to the right and below, so that faces keep their proportions.
+        # Pad with black to the right and below, which preserves the proportions of faces.
         full = [math.ceil(side / MULTIPLE) * MULTIPLE for side in (height, width)]
         planes = np.zeros((1, 3, *full), dtype=np.float32)
         planes[0, :, :height, :width] = small.transpose(2, 0, 1)
@@ -63,9 +63,9 @@ class CenterFace:
         high, wide = np.exp(size[:, rows, columns]) * STRIDE
         top = (rows + offset[0, rows, columns] + 0.5) * STRIDE - high / 2
         left = (columns + offset[1, rows, columns] + 0.5) * STRIDE - wide / 2
-        # Landmarks are five (y, x), as fractions of the box.
-        found = points[:, rows, columns].reshape(5, 2, -1)
-        landmarks = np.stack([found[:, 1] * wide + left, found[:, 0] * high + top], axis=2).transpose(1, 0, 2)
+        # Landmarks are five pairs (y, x), as fractions of the box.
+        points = points[:, rows, columns].reshape(5, 2, -1)
+        landmarks = np.stack([points[:, 1] * wide + left, points[:, 0] * high + top], axis=2).transpose(1, 0, 2)
         boxes = np.stack([left, top, wide, high], axis=1)
         confidences = scores[rows, columns].astype(np.float64)
         kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), confidences.tolist(), 0.0, OVERLAP)).ravel()

@@ -1,6 +1,6 @@
-"""Face detection: detectors by name, and the search at several sizes that stills, streams and packing share.
+"""Face detectors by name, and `find_faces`, the search at several sizes for stills, streams and packing.
 
-The page searches in the same way: `app/page/js/recognition/detection.js`, with the constants of this module.
+The page implements the same search in `app/page/js/recognition/detection.js`, with the constants of this module.
 """
 
 import cmath
@@ -21,34 +21,34 @@ from emodet.preprocessing import Preprocessing
 DETECTORS = ("auto", "yunet", "centerface", "none")
 
 STILL_SIDES = (1280, 416, 192)
-"""Longer sides in pixels at which a still is searched. Both detectors miss faces beyond about 500 pixels: large faces
-are found in the smaller copies, which together cost 0.13 of the search at 1280."""
+"""Sizes at which a still is searched: pixels along the longer side. Both detectors miss faces larger than about 500
+pixels; these are found in the smaller copies, whose search takes 0.13 of the time of that at 1280."""
 
 STREAM_SIDES = (480,)
-"""Sides at which frames of a stream are searched; one without a face is also searched at 240 (see `FaceStream`)."""
+"""Sizes at which frames of a stream are searched. If no face is tracked, the last of `STILL_SIDES` is added."""
 
-MAX_FACE = 400  # pixels of the search: larger faces are taken from a smaller copy
-NEXT_SIDE = 0.6  # of the last search: a larger copy would find the same faces again
+MAX_FACE = 400  # pixels of the search: larger faces are detected in a smaller copy
+NEXT_SIDE = 0.6  # maximum ratio of one size to the next larger one: closer sizes find the same faces
 SAME_FACE = 0.4  # intersection over union of boxes found at two sizes
-INSIDE = 0.6  # share of a box that lies in a larger face: a part of that face
+INSIDE = 0.6  # share of a box inside a larger face above which it is a part of that face
 SCORE_STEP = 0.1  # a finer search is preferred unless its score is this much lower
-SMALLEST_DOUBTFUL = 12  # pixels of the search: below it nothing can tell a doubtful face from texture
+SMALLEST_DOUBTFUL = 12  # pixels of the search: smaller doubtful faces cannot be distinguished from texture
 CHECK_SIDE, CHECK_MARGIN, CHECK_SCORE, CHECK_OVERLAP = 160, 0.6, 0.2, 0.3
 TURNED = 60.0  # degrees of roll from which landmarks are checked
-ROLL_ERROR = 30.0  # degrees by which the landmarks of a second look may be off
-QUARTER_ERROR = 45.0  # the same if the best of four looks, a quarter turn apart, decides
-UPRIGHT_SCORE = 0.8  # of a second look at a large face: below it the face may lie on its side or upside down
-LARGE = 64  # pixels; larger faces must reach the detector's ``sure_large_score``, below which some are turned
+ROLL_ERROR = 30.0  # maximum error of the roll in a second detection, in degrees
+QUARTER_ERROR = 45.0  # the same for the best of four detections, a quarter turn apart
+UPRIGHT_SCORE = 0.8  # score of a second detection of a large face below which the face may be sideways or upside down
+LARGE = 64  # pixels; larger faces below the detector's ``sure_large_score`` can be turned and are checked
 
 check_crop = Preprocessing(size=CHECK_SIDE, margin=CHECK_MARGIN, alignment="eyes")
 
 
 class Detector(Protocol):
-    """Finds faces at one size. Must be safe to call from several threads if the recognizer is used so.
+    """Finds faces at one size. Must be thread-safe if the recognizer is called from several threads.
 
-    A detector may have an attribute ``sure_score``: `find_faces` then searches at several sizes and checks what scores
-    lower by a second look; faces above `LARGE` pixels need ``sure_large_score`` if there is one. Without it
-    `find_faces` calls the detector once.
+    `find_faces` calls a detector once, unless it has an attribute ``sure_score``. Then it searches at several sizes and
+    checks faces with a lower score by a second detection; for faces above `LARGE` pixels the optional attribute
+    ``sure_large_score`` applies instead.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Detector(Protocol):
     min_score: float  # default threshold
 
     def __call__(self, image_rgb: UInt8, *, longest_side: int, min_score: float | None = None) -> tuple[Detection, ...]:
-        """Find the faces of an image, uint8 (H, W, 3) RGB: in its pixels, highest score first.
+        """Find the faces of an image, uint8 (H, W, 3) RGB; boxes are in pixels of the image, highest score first.
 
-        A larger image is reduced to `longest_side` pixels first. `min_score` is 0..1; None for the detector's own.
+        An image larger than `longest_side` pixels is reduced first. `min_score` is 0..1, or None for `self.min_score`.
         """
         ...
 
 
 class WholePicture:
-    """For images that are face crops: one detection that covers the image."""
+    """Detector for images that are face crops: returns one detection that covers the image."""
 
     name = "none"
     description = "none (each picture is one face)"
@@ -73,7 +73,7 @@ class WholePicture:
     def __call__(
         self, image_rgb: UInt8, *, longest_side: int = 0, min_score: float | None = None
     ) -> tuple[Detection, ...]:
-        """One detection that covers the image."""
+        """Return one detection that covers the image."""
         height, width = image_rgb.shape[:2]
         return (Detection((0.0, 0.0, float(width), float(height)), None, 1.0, whole_picture=True),)
 
@@ -81,11 +81,11 @@ class WholePicture:
 def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector:
     """Build a detector: one of `DETECTORS`, or ``yunet:FILE.onnx`` for a weights file.
 
-    ``auto`` is YuNet if its weights are there, else CenterFace. `threads` are those of CenterFace; YuNet uses OpenCV's
-    (`cv2.setNumThreads`).
+    ``auto`` is YuNet if its weights are installed, else CenterFace. `threads` is the number of CenterFace's threads;
+    YuNet uses those of OpenCV (`cv2.setNumThreads`).
 
     Raises:
-        EmodetError: The name is unknown or the weights are not available; the message says how to get them.
+        EmodetError: The name is unknown, or the weights are not available.
     """
     kind, _, path = name.partition(":")
     if path and kind != "yunet":
@@ -108,17 +108,17 @@ def find_faces(
 ) -> tuple[Detection, ...]:
     """Find every face once, from 20 pixels of the largest search to the whole image; highest score first.
 
-    The image is searched at several sizes. Boxes of one face are merged; boxes inside a larger face are parts of it
-    and dropped. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
-    again, by CenterFace: false boxes of either detector rarely survive this, and the landmarks of turned faces become
-    right. Those that are not confirmed are dropped, or lose their landmarks if they are large and score enough.
+    The image is searched at several sizes. Boxes of the same face are merged; boxes inside a larger face are dropped as
+    parts of it. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
+    again by CenterFace. This rejects most false boxes and corrects the landmarks of turned faces. Faces that are not
+    confirmed are dropped; large ones with a sufficient score only lose their landmarks.
 
     Args:
-        detector: A detector of `make_detector`, or one of your own, which is called once at the largest of `sides`.
+        detector: A detector of `make_detector`, or your own, which is called once at the largest of `sides`.
         image_rgb: uint8, (H, W, 3), RGB.
-        sides: Sizes of the search: pixels along the longer side. Sizes that the image does not reach count once.
-        min_score: Score threshold, 0..1; None for the detector's own. A lower one also returns faces that were not
-            confirmed, with a score below the detector's own threshold.
+        sides: Sizes of the search: pixels along the longer side. Larger ones are replaced by the image's own.
+        min_score: Score threshold, 0..1; None for the detector's own. With a lower threshold, faces that were not
+            confirmed are returned too, with a score below the detector's own threshold.
     """
     sure_score: float | None = getattr(detector, "sure_score", None)
     if sure_score is None:
@@ -138,7 +138,7 @@ def find_faces(
 def _search(
     detector: Detector, image_rgb: UInt8, sides: Sequence[int], threshold: float
 ) -> list[tuple[int, Detection]]:
-    """(side of the search, detection in pixels of `image_rgb`) of all searches."""
+    """Run the detector at each size; return pairs (size, detection in pixels of `image_rgb`)."""
     longest = max(image_rgb.shape[:2])
     searched: list[int] = []
     for side in sorted({min(side, longest) for side in sides}, reverse=True):
@@ -155,7 +155,7 @@ def _search(
 
 
 def _merged(found: Sequence[tuple[int, Detection]]) -> list[Detection]:
-    """One detection per face: that of the finest search whose score is close to the best."""
+    """Keep one detection per face: of the finest search with a score close to the best one."""
     groups: list[list[tuple[int, Detection]]] = []
     for side, face in sorted(found, key=lambda item: -item[1].score):
         group = next((each for each in groups if overlap(each[0][1].box, face.box) > SAME_FACE), None)
@@ -167,9 +167,9 @@ def _merged(found: Sequence[tuple[int, Detection]]) -> list[Detection]:
 
 
 def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: float) -> Detection:
-    """The face; with a score below the detector's threshold if a second look does not confirm it.
+    """Check a face by a second detection; without a confirmation, lower its score below the detector's threshold.
 
-    The first look is often wrong about the landmarks of turned faces: a later one replaces them.
+    The first landmarks of turned faces are often wrong and are replaced by later ones.
     """
     roll, large = _roll(face.landmarks), face.side > LARGE
     turned = abs(roll) > TURNED
@@ -177,46 +177,46 @@ def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: 
     if face.score < detector.min_score or (sure and not turned):
         return face
     if face.side >= SMALLEST_DOUBTFUL:
-        look = _second_look(image_rgb, face, roll)
-        if turned and look is None:
+        second = _redetect(image_rgb, face, roll)
+        if turned and second is None:
             roll = 0.0
-            look = _second_look(image_rgb, face, roll)
-        if look is not None:
-            if look.error > ROLL_ERROR or (large and look.score < UPRIGHT_SCORE):
-                quarters = (_second_look(image_rgb, face, roll + angle) for angle in (90, 180, 270))
-                upright = [each for each in (look, *quarters) if each is not None and each.error <= QUARTER_ERROR]
-                look = max(upright, key=lambda each: each.score, default=_Look(0, 0, None))
-            error = abs((_roll(look.landmarks) - _roll(face.landmarks) + 180) % 360 - 180)
-            is_right = look.landmarks and error <= ROLL_ERROR and abs(_roll(look.landmarks)) <= TURNED
-            return face if is_right else replace(face, landmarks=look.landmarks)
+            second = _redetect(image_rgb, face, roll)
+        if second is not None:
+            if second.error > ROLL_ERROR or (large and second.score < UPRIGHT_SCORE):
+                quarters = (_redetect(image_rgb, face, roll + angle) for angle in (90, 180, 270))
+                upright = [each for each in (second, *quarters) if each is not None and each.error <= QUARTER_ERROR]
+                second = max(upright, key=lambda each: each.score, default=_SecondDetection(0, 0, None))
+            error = abs((_roll(second.landmarks) - _roll(face.landmarks) + 180) % 360 - 180)
+            is_right = second.landmarks and error <= ROLL_ERROR and abs(_roll(second.landmarks)) <= TURNED
+            return face if is_right else replace(face, landmarks=second.landmarks)
         if face.score >= sure_score:
             return replace(face, landmarks=None) if large else face
     return replace(face, score=min(face.score, detector.min_score - 0.01))
 
 
-class _Look(NamedTuple):
-    """A face found again: score, degrees by which it is not upright in the crop, landmarks in pixels of the image."""
+class _SecondDetection(NamedTuple):
+    """Score, absolute roll in the crop in degrees, and landmarks in pixels of the image."""
 
     score: float
     error: float
     landmarks: Points | None
 
 
-def _second_look(image_rgb: UInt8, face: Detection, roll: float) -> _Look | None:
-    """Detect the face again, enlarged and turned upright by `roll` degrees; None if it is not found."""
+def _redetect(image_rgb: UInt8, face: Detection, roll: float) -> _SecondDetection | None:
+    """Detect a face again, enlarged and turned upright by `roll` degrees; None if it is not found."""
     turn = cmath.rect(1, math.radians(roll))
     crop = check_crop.crop(image_rgb, face.box, ((0, 0), (turn.real, turn.imag)))
-    again = _second_detector()(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
+    faces = _second_detector()(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
     edge = CHECK_SIDE * CHECK_MARGIN / (1 + 2 * CHECK_MARGIN)
     middle = (edge, edge, CHECK_SIDE - edge, CHECK_SIDE - edge)
-    best = max(again, key=lambda found: overlap(middle, found.box), default=None)
+    best = max(faces, key=lambda each: overlap(middle, each.box), default=None)
     if best is None or best.landmarks is None or overlap(middle, best.box) <= CHECK_OVERLAP:
         return None
     turn *= face.side * (1 + 2 * CHECK_MARGIN) / CHECK_SIDE
     centre = complex(face.box[0] + face.box[2], face.box[1] + face.box[3]) / 2
     points = [centre + turn * complex(x - CHECK_SIDE / 2, y - CHECK_SIDE / 2) for x, y in best.landmarks]
     landmarks = tuple((point.real, point.imag) for point in points)
-    return _Look(best.score, abs(_roll(best.landmarks)), landmarks)
+    return _SecondDetection(best.score, abs(_roll(best.landmarks)), landmarks)
 
 
 @functools.cache
@@ -225,6 +225,6 @@ def _second_detector() -> Detector:
 
 
 def _roll(landmarks: Points | None) -> float:
-    """Degrees by which the line through the eyes is turned clockwise, -180..180; 0 without landmarks."""
+    """Return the angle of the line through the eyes in degrees, clockwise, -180..180; 0 without landmarks."""
     (ax, ay), (bx, by) = (landmarks or ((0, 0), (0, 0)))[:2]
     return math.degrees(math.atan2(by - ay, bx - ax))

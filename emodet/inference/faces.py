@@ -1,4 +1,4 @@
-"""A detection (where a face is) and a face (what it shows), with the geometry of boxes and landmarks."""
+"""Result types `Detection` (box, landmarks, score) and `Face` (with emotion), and geometry of boxes and landmarks."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-"""Names of the landmarks in rows and answers; left and right are those of the image."""
+"""Names of the landmarks in rows and REST responses; left and right as seen in the image."""
 
 MIN_CONFIDENCE = 0.4
 """Default of `min_confidence` in Python, on the command line, in the REST interface and on the page."""
@@ -20,14 +20,14 @@ MIN_CONFIDENCE = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Where a face is.
+    """Position of a face.
 
     Attributes:
-        box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive; it may reach outside the image.
-        landmarks: Five points (x, y) in pixels: left eye, right eye, nose tip, left and right mouth corner, left and
-            right being those of the image when the face is turned upright. None without landmarks.
+        box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive; it can extend outside the image.
+        landmarks: Five points (x, y) in pixels: left eye, right eye, nose tip, left and right mouth corner; left and
+            right as seen in the image with the face upright. None if the detector returns none.
         score: Detector confidence, 0..1.
-        whole_picture: The image is a face crop already: margin and alignment do not apply.
+        whole_picture: Whether the image is a face crop already; margin and alignment then do not apply.
     """
 
     box: Box
@@ -46,13 +46,13 @@ class Face:
     """One face of one frame.
 
     Attributes:
-        box: As in `Detection`, and so are `landmarks` and `detection_score`.
-        emotion: The most probable class; in a video the class that the track shows, which changes only when another
-            is clearly more probable. ``uncertain`` below the recognizer's `min_confidence`.
-        probabilities: Class name to probability, summing to 1, in the model file's order; smoothed in a video.
-        confidence: Probability of the most probable class, or of the class that the track shows.
-        valence: Unpleasant to pleasant, -1..1, or None without such a head; `arousal`: calm to excited.
-        track_id: Constant for a face from frame to frame, from 1; None in still images.
+        box: As in `Detection`; likewise `landmarks` and `detection_score`.
+        emotion: The most probable class; in a video the label of the track, which changes only when another class is
+            clearly more probable. ``uncertain`` if its probability is below the recognizer's `min_confidence`.
+        probabilities: Probability by class name, summing to 1, in the model file's order; smoothed in a video.
+        confidence: Probability of the most probable class, or in a video of the track's label.
+        valence: Unpleasant to pleasant, -1..1; None without a valence/arousal head. `arousal`: calm to excited.
+        track_id: Number of the face's track, from 1, constant from frame to frame; None in still images.
     """
 
     box: Box
@@ -72,7 +72,7 @@ class Face:
 
     @property
     def uncertain(self) -> bool:
-        """Whether no class reaches `min_confidence`; `most_probable` still names the best."""
+        """Whether no class reaches `min_confidence`; `most_probable` is the best class even then."""
         return self.emotion == UNCERTAIN
 
     @property
@@ -81,21 +81,21 @@ class Face:
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     def top(self, count: int = 3) -> tuple[tuple[str, float], ...]:
-        """The most probable classes with their probabilities, highest first."""
+        """Return the most probable classes and their probabilities, highest first."""
         return tuple(sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:count])
 
     def to_dict(self) -> dict[str, Any]:
-        """All attributes as plain values, ready for JSON."""
+        """Return all attributes as JSON types."""
         return dataclasses.asdict(self) | {"probabilities": dict(self.probabilities)}
 
 
-Found = TypeVar("Found", Detection, Face)
+FaceT = TypeVar("FaceT", Detection, Face)
 
 
 def ordered_landmarks(points: Sequence[Sequence[float]]) -> Points:
-    """Order two eyes, nose tip and two mouth corners as `Detection.landmarks`.
+    """Order two eyes, nose tip and two mouth corners as in `Detection.landmarks`.
 
-    Detectors name eyes and mouth corners by the person's side, or not reliably. Left and right follow from the
+    Detectors order eyes and mouth corners by the person's side, or inconsistently. Here left and right follow from the
     direction from eyes to mouth, so the eyes of an upside-down face are ordered from right to left.
     """
     (ax, ay), (bx, by), nose, (cx, cy), (dx, dy) = ((float(x), float(y)) for x, y in points)
@@ -108,27 +108,27 @@ def ordered_landmarks(points: Sequence[Sequence[float]]) -> Points:
     return (*eyes, nose, *mouth)
 
 
-def scaled(face: Found, x: float, y: float) -> Found:
-    """The face in an image that is stretched by `x` and `y`."""
+def scaled(face: FaceT, x: float, y: float) -> FaceT:
+    """Scale box and landmarks by the factors `x` and `y`."""
     x1, y1, x2, y2 = face.box
     points = face.landmarks and tuple((px * x, py * y) for px, py in face.landmarks)
     return dataclasses.replace(face, box=(x1 * x, y1 * y, x2 * x, y2 * y), landmarks=points)
 
 
 def enlarged(faces: Iterable[Detection], small: UInt8, large: UInt8) -> tuple[Detection, ...]:
-    """Faces of a reduced copy in pixels of the image."""
+    """Scale faces of the reduced copy `small` to pixels of the image `large`."""
     x, y = large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
     return tuple(scaled(face, x, y) for face in faces)
 
 
 def overlap(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes, 0..1."""
+    """Return the intersection over union of two boxes, 0..1."""
     shared = shared_area(one, other)
     return shared / (shared_area(one, one) + shared_area(other, other) - shared) if shared else 0.0
 
 
 def shared_area(one: Box, other: Box) -> float:
-    """Area of the intersection of two boxes in square pixels."""
+    """Return the area of the intersection of two boxes, in square pixels."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(0.0, width) * max(0.0, height)

@@ -1,7 +1,4 @@
-"""Heat maps of what a prediction rests on: occlusion maps (Zeiler and Fergus 2014, section 4.2).
-
-They need the model file only, no gradients.
-"""
+"""Heat maps that explain a prediction: occlusion maps (Zeiler and Fergus 2014, section 4.2), without gradients."""
 
 from collections.abc import Sequence
 
@@ -17,14 +14,14 @@ from emodet.modelfile import ModelFile
 
 _PATCH = 0.25  # of the crop's side
 _STEPS = 9  # positions along each side
-_FACES = 3  # more do not fit beside a picture
-_MIN_PROBABILITY = np.float32(1e-12)  # a softmax in float32 can be 0, whose logarithm is not finite
+_FACES = 3  # as many as fit beside a picture
+_MIN_PROBABILITY = np.float32(1e-12)  # a float32 softmax can be 0, and log(0) is not finite
 
 
 def heat_maps(recognizer: Recognizer, image_rgb: UInt8, faces: Sequence[Face]) -> tuple[HeatMap, ...]:
     """Explain the three largest faces of a frame, uint8 (H, W, 3) RGB, largest first.
 
-    Each costs 82 crops through the model file.
+    Each face takes 82 crops through the model file.
     """
     maps = []
     for face in sorted(faces, key=lambda face: face.box[0] - face.box[2])[:_FACES]:
@@ -37,11 +34,12 @@ def heat_maps(recognizer: Recognizer, image_rgb: UInt8, faces: Sequence[Face]) -
 
 
 def occlusion_map(model: ModelFile, crop: UInt8, class_name: str) -> Float32:
-    """How much each part of a crop of `Recognizer.crop`, uint8 (size, size, 3) RGB, contributes to a class.
+    """Compute how much each part of a crop of `Recognizer.crop`, uint8 (size, size, 3) RGB, contributes to a class.
 
     Returns:
-        float32, (size, size): how far the class's log odds, ln(p / (1 - p)), fall when the surroundings of a pixel are
-        covered with the crop's mean colour; negative where they rise. Probabilities near 1 hardly change, log odds do.
+        float32, (size, size): decrease of the class's log odds, ln(p / (1 - p)), when the surroundings of a pixel are
+        covered with the crop's mean colour; negative for an increase. Unlike log odds, probabilities near 1 hardly
+        change.
 
     Raises:
         EmodetError: The model file has no such class.
@@ -58,14 +56,14 @@ def occlusion_map(model: ModelFile, crop: UInt8, class_name: str) -> Float32:
     for index, (y, x) in enumerate(places, start=1):
         covered[index, y : y + patch, x : x + patch] = colour
     probabilities = model.probabilities(covered)
-    # The others' sum, not 1 - p: near 1 that would be a step of float32.
+    # Sum the other classes instead of computing 1 - p, which loses float32 precision near 1.
     others = np.delete(probabilities, column, axis=1).sum(axis=1)
     odds = np.log(np.maximum(probabilities[:, column], _MIN_PROBABILITY)) - np.log(np.maximum(others, _MIN_PROBABILITY))
     heat = np.zeros((size, size), dtype=np.float32)
-    times = np.zeros((size, size), dtype=np.float32)
-    for (y, x), left in zip(places, odds[1:], strict=True):
-        heat[y : y + patch, x : x + patch] += odds[0] - left
-        times[y : y + patch, x : x + patch] += 1
-    heat /= np.maximum(times, 1)
+    counts = np.zeros((size, size), dtype=np.float32)
+    for (y, x), covered_odds in zip(places, odds[1:], strict=True):
+        heat[y : y + patch, x : x + patch] += odds[0] - covered_odds
+        counts[y : y + patch, x : x + patch] += 1
+    heat /= np.maximum(counts, 1)
     # Smooth the edges of the patches.
     return np.asarray(cv2.GaussianBlur(heat, (0, 0), patch / 4), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Read and decode the images among the inputs, from files, pipes and web addresses."""
+"""Reading and decoding of the images among the inputs, from files, pipes and web addresses."""
 
 import contextlib
 import logging
@@ -15,9 +15,9 @@ from emodet.images import MAX_BYTES, MAX_PIXELS, decode_rgb
 from emodet.inference.sources import Source, is_video, is_web_address
 from emodet.inference.summary import SourceSummary
 
-MIN_SIDE = 8  # pixels; nothing smaller shows a face
+MIN_SIDE = 8  # pixels; smaller images cannot show a face
 
-_TIMEOUT_S, _MAX_TIME_S = 10.0, 60.0  # of a download
+_TIMEOUT_S, _MAX_TIME_S = 10.0, 60.0  # for downloads
 _IMAGE_STARTS = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|P[1-6]\s|"
     rb"\0\0\0\x0cjP|\xff\x4f\xff\x51",
@@ -26,7 +26,7 @@ _IMAGE_STARTS = re.compile(
 
 
 class Opened(NamedTuple):
-    """An input with its decoded image; without one for a video, or after an error, which its counts tell."""
+    """An input with its decoded image, uint8 (H, W, 3) RGB; None for a video, or if `counts` contains an error."""
 
     source: Source
     counts: SourceSummary
@@ -34,10 +34,10 @@ class Opened(NamedTuple):
 
 
 class NoImageError(EmodetError):
-    """An address answers otherwise than with an image: perhaps a stream."""
+    """An address does not return an image; it can still be a stream."""
 
 
-def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
+def open_images(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
     """Decode the images among the inputs, one at a time."""
     for source in sources:
         counts, image = SourceSummary(source.name), None
@@ -49,7 +49,7 @@ def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator
 
 
 def _encoded(source: Source, name: str) -> bytes | None:
-    """The bytes of an image file; None for a video."""
+    """Return the bytes of an image file; None for a video."""
     if source.error is not None:
         raise EmodetError(source.error)
     if isinstance(source.address, bytes):
@@ -59,7 +59,7 @@ def _encoded(source: Source, name: str) -> bytes | None:
     if source.kind == "live":
         with contextlib.suppress(NoImageError):
             return fetch_image(str(source.address), name)
-        return None  # a stream, perhaps; FFmpeg reports why it cannot be opened
+        return None  # perhaps a stream: if FFmpeg cannot open it either, its error is reported
     with os_errors(f"{name}: could not be read"):
         if source.address == "-":
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -67,7 +67,7 @@ def _encoded(source: Source, name: str) -> bytes | None:
             with Path(source.address).open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
     if source.kind == "pipe" and is_video(data[:16]):
-        raise EmodetError(f"{name}: a video cannot be read from a pipe; save it to a file and name that")
+        raise EmodetError(f"{name}: a video cannot be read from a pipe; save it as a file and name the file")
     return data
 
 
@@ -75,32 +75,32 @@ def _decoded(data: bytes, name: str, notes: list[str], max_pixels: int) -> UInt8
     logger = logging.getLogger("emodet.images")
 
     def note(record: logging.LogRecord) -> bool:
-        """Collect what the decoder warns of, for the summary, instead of logging it."""
+        """Collect warnings of the decoder for the summary instead of logging them."""
         notes.append(record.getMessage().removeprefix(f"{name}: "))
         return False
 
     logger.addFilter(note)
-    logger.setLevel(logging.WARNING)  # also where only errors are printed
+    logger.setLevel(logging.WARNING)  # even if only errors are printed
     try:
         image = decode_rgb(data, name=name, max_pixels=max_pixels)
     finally:
         logger.removeFilter(note)
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
-        raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
+        raise EmodetError(f"{name}: {width}×{height} pixels are too few for a face (at least {MIN_SIDE} per side)")
     return image
 
 
 def fetch_image(url: str, name: str) -> bytes:
-    """Download an image within 256 MB and a minute. Content type and first bytes decide, not the suffix.
+    """Download an image of at most 256 MB in at most a minute. It is recognised by content type and first bytes.
 
     Args:
         url: An http or https address; ``user:password@`` in it is sent as basic authentication.
         name: Name for messages.
 
     Raises:
-        NoImageError: It is no image, as far as the answer tells.
-        EmodetError: It cannot be reached, or exceeds the limits.
+        NoImageError: The response is not an image.
+        EmodetError: The address cannot be reached, or the image exceeds the limits.
     """
     # Deferred: a third of the import time of a recognizer.
     import ssl
@@ -116,7 +116,7 @@ def fetch_image(url: str, name: str) -> bytes:
     login, at, host = parts.netloc.rpartition("@")
     address = urllib.parse.urlunsplit(parts._replace(netloc=host, fragment=""))
     passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
-    if at:  # for this host alone, not for another one that it redirects to
+    if at:  # send the password to this host only, not to a host that it redirects to
         user, _, password = map(urllib.parse.unquote, login.partition(":"))
         passwords.add_password(None, f"{parts.scheme}://{host}/", user, password, is_authenticated=True)
     opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
@@ -127,7 +127,7 @@ def fetch_image(url: str, name: str) -> bytes:
             data = bytearray(response.read(16))
             kind = response.headers.get_content_type()
             if not (kind.startswith("image/") or _IMAGE_STARTS.match(data)):
-                raise NoImageError(f"{name}: {kind}, not an image; name the address of the picture itself")
+                raise NoImageError(f"{name}: {kind}, not an image; use the address of the picture itself")
             while block := response.read1(1 << 20):
                 data += block
                 if len(data) > MAX_BYTES or time.monotonic() - started > _MAX_TIME_S:
@@ -135,6 +135,6 @@ def fetch_image(url: str, name: str) -> bytes:
             return bytes(data)
     except (OSError, ValueError, HTTPException) as problem:
         reason = problem.reason if type(problem) is urllib.error.URLError else problem
-        # A certificate or a status of HTTP may not matter to FFmpeg; that there is no such host does.
+        # FFmpeg may succeed despite an invalid certificate or an HTTP status, but not with an unknown host.
         kind = NoImageError if reason is problem or isinstance(reason, ssl.SSLError) else EmodetError
         raise kind(f"{name}: could not be fetched ({reason}); download it and name the file") from None

@@ -1,4 +1,4 @@
-"""Annotated pictures, with OpenCV: boxes, labels and bars, anonymised faces, heat maps at the side; and their files."""
+"""Draw annotated pictures with OpenCV (boxes, labels, bars, anonymised faces, heat maps) and write them to files."""
 
 import errno
 import math
@@ -24,15 +24,15 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 _WHITE: Colour = (255, 255, 255)
 _INK: Colour = (20, 24, 30)
 _BARS = 3
-_CELLS = 6  # across a hidden face
-_GROW = 0.3  # of its side, around a hidden face: hair and ears too
+_CELLS = 6  # number of cells across a hidden face
+_HIDDEN_MARGIN = 0.3  # fraction of its side hidden around a face, for hair and ears
 _READABLE_SIDE = 480
 _JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """What a prediction rests on: the crop, uint8 (size, size, 3) RGB, and the heat, float32 (size, size)."""
+    """Heat map of one face: title, crop, uint8 (size, size, 3) RGB, and heat, float32 (size, size)."""
 
     title: str
     crop: UInt8
@@ -40,7 +40,7 @@ class HeatMap:
 
 
 def colour_of(emotion: str, class_names: Iterable[str] = EMOTIONS) -> Colour:
-    """(R, G, B), 0..255, of one of a model's classes, or of ``uncertain``."""
+    """Return the colour (R, G, B), 0..255, of one of a model's classes, or of ``uncertain``."""
     names = tuple(class_names)
     text = dict(zip(names, class_colours(names), strict=True)).get(emotion, UNCERTAIN_COLOUR)
     return (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
@@ -49,7 +49,7 @@ def colour_of(emotion: str, class_names: Iterable[str] = EMOTIONS) -> Colour:
 def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt8:
     """Draw faces on a copy of an image, uint8 (H, W, 3) RGB, and a `note` in the lower left corner.
 
-    Each has a box and a label with its confidence; large faces also bars of the three most probable classes.
+    Each face has a box and a label with its confidence; large faces also have bars of the three most probable classes.
     """
     picture = image_rgb.copy()
     height, width = picture.shape[:2]
@@ -58,7 +58,7 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
     for face, area in zip(faces, areas, strict=True):
         cv2.rectangle(picture, area[:2], area[2:], _INK, line + 2)
         cv2.rectangle(picture, area[:2], area[2:], colour_of(face.emotion, face.probabilities), line)
-    # Labels after all boxes, so that no box runs through one; largest faces last, so that theirs stay readable.
+    # Draw labels after all boxes, so that no box crosses a label, and tall faces first.
     taken = areas if len(faces) > 1 else []
     for face in sorted(faces, key=lambda face: face.box[3] - face.box[1], reverse=True):
         _label(picture, face, taken)
@@ -69,20 +69,20 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
 
 
 def hide_faces(image_rgb: UInt8, boxes: Sequence[Box]) -> UInt8:
-    """A copy with each box and its surroundings averaged over a few large cells, which cannot be undone."""
+    """Copy an image, uint8 (H, W, 3) RGB, with each box and its surroundings averaged over a few large cells."""
     picture = image_rgb.copy()
     height, width = picture.shape[:2]
     for x1, y1, x2, y2 in boxes:
-        grow = _GROW * max(x2 - x1, y2 - y1)
-        left, top = max(0, int(x1 - grow)), max(0, int(y1 - grow))
-        right, bottom = min(width, int(np.ceil(x2 + grow))), min(height, int(np.ceil(y2 + grow)))
+        margin = _HIDDEN_MARGIN * max(x2 - x1, y2 - y1)
+        left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
+        right, bottom = min(width, int(np.ceil(x2 + margin))), min(height, int(np.ceil(y2 + margin)))
         if left < right and top < bottom:
             picture[top:bottom, left:right] = hide(picture[top:bottom, left:right])
     return picture
 
 
 def hide(part: UInt8) -> UInt8:
-    """An image averaged over at most six by six cells: uint8, same shape."""
+    """Average an image, uint8 (H, W, 3), over at most six by six cells; the result has the same shape."""
     height, width = part.shape[:2]
     cells = cv2.resize(part, (min(_CELLS, width), min(_CELLS, height)), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
@@ -97,15 +97,15 @@ def draw(
     note: str = "",
     enlarge: bool = False,
 ) -> UInt8:
-    """The annotated picture.
+    """Draw the annotated picture.
 
     Args:
-        image_rgb: uint8, (H, W, 3), RGB; not changed.
+        image_rgb: uint8, (H, W, 3), RGB; not modified.
         faces: Faces to label.
-        hidden: Boxes to make unrecognisable, everywhere in the result; None shows all faces.
-        maps: Heat maps for the strip to the right, as many as fit; None for no strip.
+        hidden: Boxes of faces to make unrecognisable, in the heat maps too; None hides no face.
+        maps: Heat maps for a strip on the right, as many as fit; None for no strip.
         note: Text for the lower left corner.
-        enlarge: Enlarge a picture that is too small for labels by a whole factor.
+        enlarge: Whether to enlarge a picture that is too small for labels, by a whole factor.
 
     Returns:
         uint8, (H, W, 3), or (H, W + `strip_width`, 3) with a strip.
@@ -127,12 +127,12 @@ def draw(
 
 
 def strip_width(height: int) -> int:
-    """Width of the strip next to a picture of that height: even, and three tiles fit into it."""
+    """Return the width of the strip for a picture of this height: an even number; three tiles fit into the strip."""
     return max(2, 2 * math.floor(height * 0.3 / 2))
 
 
 def _heat_tile(heat_map: HeatMap, side: int, *, hidden: bool) -> UInt8:
-    """The crop, anonymised if `hidden`, under its heat, with the title below: uint8, (side + title, side, 3), RGB."""
+    """Draw heat over a crop, anonymised if `hidden`, with the title below: uint8, (side + title, side, 3), RGB."""
     strength = np.maximum(heat_map.heat, 0)
     strength = strength / max(float(strength.max()), 1e-6)
     coloured = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
@@ -156,12 +156,12 @@ def write_picture(picture: UInt8, path: Path) -> None:
 
 
 def encoded(picture: UInt8, suffix: str, *, name: str = "picture") -> bytes:
-    """A uint8 (H, W, 3) RGB picture as the bytes of an image file: ``.jpg``, ``.jpeg`` or ``.png``."""
+    """Encode a uint8 (H, W, 3) RGB picture as an image file: ``.jpg``, ``.jpeg`` or ``.png``."""
     if suffix not in (".jpg", ".jpeg", ".png"):
         raise EmodetError(f"{name}: pictures are written as .jpg or .png, not {suffix or 'without a suffix'}")
     settings = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
-    if not done:
+    success, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
+    if not success:
         raise EmodetError(f"{name}: {picture.shape[1]}×{picture.shape[0]} pixels cannot be encoded as {suffix}")
     return bytes(data)
 
@@ -169,7 +169,7 @@ def encoded(picture: UInt8, suffix: str, *, name: str = "picture") -> bytes:
 def draw_text(
     picture: UInt8, text: str, at: tuple[int, int], scale: float, colour: Colour, *, outline: Colour | None = None
 ) -> None:
-    """Write ASCII text into `picture`; `at` is the left end of the base line."""
+    """Draw ASCII text into `picture`; `at` is the left end of the baseline."""
     plain = text.encode("ascii", "replace").decode()
     if outline is not None:
         cv2.putText(picture, plain, at, _FONT, scale, outline, max(2, round(4 * scale)), cv2.LINE_AA)
@@ -177,17 +177,17 @@ def draw_text(
 
 
 def text_size(text: str, scale: float) -> tuple[int, int]:
-    """Width and height above the base line, in pixels."""
+    """Return the width of a text and its height above the baseline, in pixels."""
     (width, height), _ = cv2.getTextSize(text, _FONT, scale, max(1, round(1.4 * scale)))
     return width, height
 
 
 def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
-    """Label above the box, or below it if another label is there; bars beside large faces."""
+    """Draw the label above the box, or below it if that place is taken; draw bars beside large faces."""
     height, width = picture.shape[:2]
     left, top, right, bottom = _pixels(face.box, width, height)
-    least, most = max(0.38, min(height, width) / 2200), max(0.45, min(height, width) / 900)
-    scale = float(np.clip((right - left) / 300, least, most))
+    min_scale, max_scale = max(0.38, min(height, width) / 2200), max(0.45, min(height, width) / 900)
+    scale = float(np.clip((right - left) / 300, min_scale, max_scale))
     pad = max(2, round(8 * scale))
     colour = colour_of(face.emotion, face.probabilities)
     number = "" if face.track_id is None else f"#{face.track_id} "
@@ -203,11 +203,11 @@ def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
     bright = np.dot(colour, (0.299, 0.587, 0.114)) > 120
     draw_text(picture, text, (box[0] + pad, box[3] - pad), scale, _INK if bright else _WHITE)
     if min(right - left, bottom - top) >= min(height, width) / 7:
-        _bars(picture, face, (left, top, right, bottom), max(least, scale * 0.7), taken)
+        _bars(picture, face, (left, top, right, bottom), max(min_scale, scale * 0.7), taken)
 
 
 def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]) -> None:
-    """The three most probable classes beside or below the box, if there is room."""
+    """Draw bars of the three most probable classes beside or below the box, if there is room."""
     height, width = picture.shape[:2]
     left, top, right, bottom = box
     best = face.top(_BARS)

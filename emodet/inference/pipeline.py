@@ -1,4 +1,4 @@
-"""Recognise a video: one loop from frames to sinks (rows, an annotated video, a timeline, a window)."""
+"""Video recognition: one loop passes the frames' results to sinks (rows, annotated video, timeline, window)."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from emodet.inference.video_writer import VideoWriter
 
 SCORE_TO_HIDE = 0.3
-"""With hidden faces, detections from this score on are hidden, though only surer ones are recognised."""
+"""Minimum score of detections that are hidden; it is lower than that of faces that are recognised."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class FrameResult:
     """One frame and its faces.
 
     Attributes:
-        faces: Its faces; those of the last recognised frame if not `fresh`.
+        faces: Faces of the frame; if not `fresh`, of the last recognised frame.
         hidden: Boxes of all faces seen in the last second; None if faces are not hidden.
         maps: Heat maps; None if not requested.
-        fresh: Whether this frame was recognised, not skipped by `every`.
-        recognised_s: Time spent on detection and recognition, in seconds.
-        age_s: From capture to result, in seconds: the latency of a live source.
-        note: Frame rate and latency, as text.
+        fresh: Whether this frame was recognised and not skipped because of `every`.
+        recognised_s: Time for detection and recognition, in seconds.
+        age_s: Time from capture to result, in seconds; the latency of a live source.
+        note: Frame rate and latency as text.
     """
 
     frame: Frame
@@ -56,20 +56,20 @@ class FrameResult:
 
     @cached_property
     def annotated(self) -> UInt8:
-        """The frame with labels: uint8, (H, W, 3), RGB."""
+        """Frame with labels: uint8, (H, W, 3), RGB."""
         return draw(self.frame.image_rgb, self.faces, hidden=self.hidden, maps=self.maps, note=self.note)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How videos are recognised.
+    """Options of video recognition.
 
     Attributes:
-        smoothing: How predictions are smoothed over time.
-        every: Recognise only every N-th frame.
-        hide: Detect faces in every frame and with a lower threshold, so that `FrameResult.annotated` hides them all.
-        explain: Compute heat maps.
-        note: Draw frame rate and latency.
+        smoothing: Smoothing of predictions over time.
+        every: Step between recognised frames: 1 recognises every frame.
+        hide: Whether `FrameResult.annotated` hides all faces; detects in every frame and with a lower threshold.
+        explain: Whether to compute heat maps.
+        note: Whether to draw frame rate and latency.
     """
 
     smoothing: Smoothing = field(default_factory=Smoothing)
@@ -87,24 +87,24 @@ class WindowClosed(BaseException):
 
 
 class Sink:
-    """Takes the results of one video; a context manager. Subclasses override `write` and, if needed, `close`."""
+    """Receives the results of one video; a context manager. Subclasses override `write` and, if needed, `close`."""
 
-    every_frame = False  # whether it also needs the frames that are not recognised
-    files: Sequence[Path] = ()  # what has been written when it is closed
+    every_frame = False  # whether the sink also needs frames that are not recognised
+    files: Sequence[Path] = ()  # files that the sink has written when it is closed
 
     def __enter__(self) -> "Sink":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with nullcontext() if kind is None else suppress(EmodetError):  # the first error is the one to report
+        with nullcontext() if kind is None else suppress(EmodetError):  # report only the first error
             self.close(complete=kind is None)
 
     def write(self, result: FrameResult) -> None:
-        """Take one result, in order."""
+        """Process one result; results arrive in order."""
         raise NotImplementedError
 
     def close(self, *, complete: bool) -> None:
-        """Finish; `complete` is False after an error."""
+        """Close the sink; `complete` is False after an error."""
 
 
 class RowSink(Sink):
@@ -119,7 +119,7 @@ class RowSink(Sink):
 
 
 class AnnotatedVideoSink(Sink):
-    """Writes the annotated frames as H.264 in MP4, each at its own time, with the sound of the source."""
+    """Writes the annotated frames as H.264 in MP4, at their times in the source, with the source's sound."""
 
     every_frame = True
 
@@ -144,7 +144,7 @@ class AnnotatedVideoSink(Sink):
 
 
 class TimelineSink(Sink):
-    """Draws emotion over time, one line per track, from its `timeline`."""
+    """Draws emotions over time, one line per track, and exposes them as `timeline`."""
 
     def __init__(self, path: Path, class_names: Sequence[str], title: str) -> None:
         self._path, self._title = path, title
@@ -152,7 +152,7 @@ class TimelineSink(Sink):
 
     def write(self, result: FrameResult) -> None:
         if result.fresh:
-            self.files = [self._path]  # a video without a frame has none
+            self.files = [self._path]  # a video without frames has no timeline
             self.timeline.add(result.frame.time_s, result.faces)
 
     def close(self, *, complete: bool) -> None:
@@ -163,7 +163,7 @@ class TimelineSink(Sink):
 
 
 class WindowSink(Sink):
-    """Shows the annotated frames in a window; `WindowClosed` if the user closes it."""
+    """Shows the annotated frames in a window; raises `WindowClosed` when the user closes it."""
 
     every_frame = True
 
@@ -172,7 +172,7 @@ class WindowSink(Sink):
 
 
 def show(picture: UInt8, *, wait_ms: int) -> None:
-    """Show a picture in the window; with `wait_ms` 0 until a key is pressed. Raises `WindowClosed`."""
+    """Show a picture in the window, with `wait_ms=0` until a key is pressed; raises `WindowClosed`."""
     title = "emodet"
     try:
         cv2.imshow(title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -184,14 +184,14 @@ def show(picture: UInt8, *, wait_ms: int) -> None:
                 return
     except cv2.error as problem:
         raise EmodetError(
-            f"--show: no window can be opened ({problem.err or problem}); opencv-python-headless has none"
+            f"--show: no window can be opened ({problem.err or problem}); opencv-python-headless does not support it"
         ) from None
 
 
 def recognise_stream(
     recognizer: Recognizer, video: VideoReader | LiveVideo, sinks: Sequence[Sink], options: StreamOptions | None = None
 ) -> None:
-    """Recognise a video, and give each result to every sink; the sinks are opened, and closed also after an error."""
+    """Recognise a video and write each result to every sink; sinks are opened, and closed even after an error."""
     all_frames = any(sink.every_frame for sink in sinks)
     with ExitStack() as stack:
         for sink in sinks:
@@ -209,9 +209,9 @@ def recognise_video(
     *,
     all_frames: bool = False,
 ) -> Generator[FrameResult, None, None]:
-    """The results of a video, one by one; with `all_frames` also the frames between, with the last known faces.
+    """Yield the results of a video; with `all_frames` also skipped frames, with the last recognised faces.
 
-    Decoding and recognition each have a thread; closing the iterator ends them. `EmodetError` if the video breaks off.
+    Decoding and recognition run in threads until the iterator is closed. Raises `EmodetError` if the video is cut off.
     """
     options = options or StreamOptions()
     stream = FaceStream(
@@ -222,11 +222,11 @@ def recognise_video(
     )
     step, close = options.every, None
     if isinstance(video, LiveVideo):
-        frames, close = iter(video), video.close  # the thread may be waiting for a camera
+        frames, close = iter(video), video.close  # `close` wakes up a thread that waits for a camera
     elif all_frames:
         frames = read_ahead(video.frames())
     else:
-        frames, step = read_ahead(video.frames(step)), 1  # others are not even converted
+        frames, step = read_ahead(video.frames(step)), 1  # skipped frames are not converted to RGB
 
     def results() -> Generator[FrameResult, None, None]:
         meter = Meter()

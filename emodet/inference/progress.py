@@ -1,4 +1,4 @@
-"""Which inputs of a run are done, so that it can be resumed."""
+"""Progress of a run over many inputs, for `--resume`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,26 @@ from emodet.errors import EmodetError, os_errors
 from emodet.inference.rows import RowsError
 from emodet.inference.summary import SourceSummary
 
-_AGAIN = "name another folder, or leave out --resume to start again"
+_RESTART_HINT = "name another folder, or leave out --resume to start again"
 
 
 class Progress:
-    """``progress.jsonl``: the settings of the run, then a line for each finished batch of inputs; a context manager.
+    """The file ``progress.jsonl``: the run's settings, then one line per finished batch of inputs; a context manager.
 
-    A line holds the size of the file of rows behind the batch, and name, number of faces and error of each input. To
-    resume, the file of rows is cut to the size in the last whole line: what came after it is done again, and so are
+    A line contains the size of the rows file after the batch, and name, number of faces and error of each input. A
+    resumed run truncates the rows file to the size in the last complete line, and repeats later inputs as well as
     inputs that failed without a row.
 
     Attributes:
-        resumed: Whether there are rows to append to.
-        earlier: Number of inputs that are done.
+        resumed: Whether to append to existing rows.
+        earlier: Number of inputs that an earlier run finished.
     """
 
     def __init__(self, rows: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        """Begin, or resume, a file of rows; settings are compared with those of the rows that are there.
+        """Start a progress file, or resume it if its settings are equal.
 
         Raises:
-            EmodetError: `resume`, but the rows are of other settings, or their progress is missing or damaged.
+            EmodetError: On resuming, the settings differ, or the progress file is missing or damaged.
         """
         self._rows, self._path = rows, rows.with_name("progress.jsonl")
         self._done: set[int] = set()
@@ -50,11 +50,11 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # a full disk was reported when it was written
+        with suppress(OSError):  # `add` has already reported a full disk
             self._file.close()
 
     def add(self, inputs: Sequence[SourceSummary]) -> None:
-        """Record finished inputs, whose rows are written."""
+        """Record finished inputs, after their rows were written."""
         lines = [[each.name, each.faces, *([each.error] if each.error else [])] for each in inputs]
         with os_errors(f"{self._path}: could not be written", kind=RowsError):
             line = {"size": self._rows.stat().st_size, "inputs": lines}
@@ -62,15 +62,15 @@ class Progress:
             self._file.flush()
 
     def _resume(self, header: Mapping[str, Any]) -> int:
-        """Drop what is half written; returns the size of the file of rows."""
+        """Truncate both files after the last complete batch; returns the size of the rows file."""
         for path in (self._path, self._rows):
             if not path.exists():
-                raise EmodetError(f"--resume: there is no {path}; {_AGAIN}")
+                raise EmodetError(f"--resume: there is no {path}; {_RESTART_HINT}")
         end = size = 0
         try:
             with self._path.open("rb") as lines:
                 for line in lines:
-                    if not line.endswith(b"\n"):  # the run was killed while it was written
+                    if not line.endswith(b"\n"):  # the run was killed while writing this line
                         break
                     values = json.loads(line)
                     if not end:
@@ -82,9 +82,9 @@ class Progress:
             if not end:  # emptied by a power cut, say: the rows stay
                 raise ValueError
         except (ValueError, TypeError, LookupError):
-            raise EmodetError(f"--resume: {self._path} is damaged; {_AGAIN}") from None
+            raise EmodetError(f"--resume: {self._path} is damaged; {_RESTART_HINT}") from None
         if self._rows.stat().st_size < size:
-            raise EmodetError(f"--resume: {self._rows} is shorter than {self._path.name} says; {_AGAIN}")
+            raise EmodetError(f"--resume: {self._rows} is shorter than {self._path.name} states; {_RESTART_HINT}")
         for path, length in ((self._path, end), (self._rows, size)):
             with path.open("r+b") as file:
                 file.truncate(length)
@@ -95,4 +95,4 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if changed:
         values = ", ".join(f"{key}={new.get(key)} instead of {old.get(key)}" for key in changed)
-        raise EmodetError(f"--resume: the rows were made with other settings: {values}; {_AGAIN}")
+        raise EmodetError(f"--resume: the rows were made with other settings: {values}; {_RESTART_HINT}")

@@ -1,4 +1,4 @@
-"""The recognizer: an image or video in, its faces with their emotions out."""
+"""The recognizer: detects the faces of images and videos and classifies their emotions."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 BALANCE = 0.4
-"""Exponent of the class shares for ``prior="balanced"``; 1 would count every emotion as equally frequent."""
+"""Exponent of the class shares for ``prior="balanced"``; 1 would treat all emotions as equally frequent."""
 
 
 class Recognizer:
@@ -45,8 +45,8 @@ class Recognizer:
     Attributes:
         model: The opened model file; `model.info` describes it.
         detector: The face detector.
-        min_confidence: Least probability of an emotion that is not ``uncertain``.
-        max_faces: Most faces of a frame, or None.
+        min_confidence: Minimum probability of an emotion; below it the emotion is ``uncertain``.
+        max_faces: Maximum number of faces per frame, or None.
     """
 
     def __init__(
@@ -60,28 +60,31 @@ class Recognizer:
         max_faces: int | None = None,
         prior: Literal["trained", "balanced"] = "trained",
     ) -> None:
-        """Open the model file and the detector; `EmodetError` if one is refused or missing, or a value is wrong.
+        """Open the model file and the detector.
 
         Args:
-            model: Path of a model file, an opened one, or a shipped one: ``int8`` (the default),
+            model: Path of a model file, a `ModelFile`, or the name of a shipped one: ``int8`` (the default),
                 ``accurate`` (right more often, twice the time) or ``fp32``.
-            detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or a detector of your own.
-            threads: Threads of one call of ONNX Runtime; None for one per core.
-            providers: Execution providers of the model file, of `emodet.onnx_session.PROVIDERS`, preferred first.
-            min_confidence: Below this probability, 0..1, a face's emotion is ``uncertain``; 0 for never. ``auto`` is
-                the model file's own threshold, above which 95 % of its predictions on val are right.
-            max_faces: Recognise only the largest faces of a frame; None for all.
+            detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or your own detector.
+            threads: Number of threads per call of ONNX Runtime; None for one per core.
+            providers: Execution providers of the model file, keys of `emodet.onnx_session.PROVIDERS`, preferred first.
+            min_confidence: Probability, 0..1, below which the emotion is ``uncertain``; 0 for never. ``auto`` is the
+                model file's own threshold, above which 95 % of its predictions on val are right.
+            max_faces: Maximum number of faces per frame; the largest are recognised. None for all.
             prior: ``balanced`` divides the probabilities by (class share in training)^0.4 and rescales them: rare
-                emotions are predicted more often, at a cost in accuracy that the model card states.
+                emotions are predicted more often, and accuracy decreases as the model card states.
+
+        Raises:
+            EmodetError: The model file or detector is missing or invalid, or a value is out of range.
         """
         require(max_faces is None or max_faces >= 1, "max_faces", max_faces, "1 or more, or None for all")
-        with ThreadPoolExecutor(1) as pool:  # both nets are opened at once
+        with ThreadPoolExecutor(1) as pool:  # load both nets in parallel
             if not isinstance(model, ModelFile):
                 place = model_path(DEFAULT_MODEL if model is None else model)
                 opening = pool.submit(read_model_file, place, providers=providers, threads=threads)
             self.detector = make_detector(detector, threads=threads) if isinstance(detector, str) else detector
             self.model = model if isinstance(model, ModelFile) else opening.result()
-        self.min_confidence = _least_confidence(min_confidence, self.model)
+        self.min_confidence = _confidence_threshold(min_confidence, self.model)
         self._class_weights = _class_weights(prior, self.model)
         self.max_faces = max_faces
 
@@ -92,12 +95,12 @@ class Recognizer:
     def __call__(self, image: ImageLike) -> Result: ...
 
     def __call__(self, image: ImageLike | list[ImageLike]) -> Result | list[Result]:
-        """Recognise every face of an image: its `Result`, a tuple of `Face` that draws, saves and shows itself.
+        """Recognise the faces of an image. Returns a `Result`: a tuple of `Face` with methods to draw, save and show.
 
         Args:
             image: A path, an http or https address (at most 256 MB and a minute), the bytes of an image file, a Pillow
-                image, or a uint8 array (H, W, 3) in RGB order (OpenCV reads BGR: ``image[:, :, ::-1]``); or a list of
-                these, for a list of results.
+                image, or a uint8 array (H, W, 3) in RGB order (for OpenCV's BGR: ``image[:, :, ::-1]``). A list of
+                images returns a list of results.
 
         Raises:
             EmodetError: An image cannot be read, or is not uint8 (H, W, 3).
@@ -106,9 +109,9 @@ class Recognizer:
             return [self(one) for one in image]
         source = hide_password(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
         if isinstance(image, int) or Path(source).suffix.lower() in VIDEO_SUFFIXES:
-            raise EmodetError(f"{source or repr(image)}: not an image; recognizer.video(…) takes videos and cameras")
+            raise EmodetError(f"{source or repr(image)}: not an image; use recognizer.video(…) for videos and cameras")
         if is_web_address(image):
-            from emodet.inference.opening import fetch_image  # deferred: other images do not wait for it
+            from emodet.inference.opening import fetch_image  # deferred: other images do not need it
 
             image_rgb = decode_rgb(fetch_image(str(image), source), name=source)
         else:
@@ -119,28 +122,28 @@ class Recognizer:
     def detect(
         self, image_rgb: UInt8, *, sides: Sequence[int] = STILL_SIDES, min_score: float | None = None
     ) -> tuple[Detection, ...]:
-        """Find the faces of an image, uint8 (H, W, 3) RGB; at most `max_faces`, highest score first.
+        """Detect at most `max_faces` faces in an image, uint8 (H, W, 3) RGB; highest score first.
 
-        `sides` and `min_score` are those of `emodet.inference.detectors.find_faces`.
+        `sides` and `min_score` as in `emodet.inference.detectors.find_faces`.
         """
         return self.largest(find_faces(self.detector, load_rgb(image_rgb), sides=sides, min_score=min_score))
 
-    def largest(self, found: Sequence[Detection]) -> tuple[Detection, ...]:
-        """The `max_faces` largest detections, in their order."""
-        kept = sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces]
-        return tuple(found[index] for index in sorted(kept))
+    def largest(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
+        """Return the `max_faces` largest detections, in their order."""
+        largest = sorted(range(len(detections)), key=lambda index: -detections[index].side)[: self.max_faces]
+        return tuple(detections[index] for index in sorted(largest))
 
     def recognise(
         self, image_rgb: UInt8, detections: Sequence[Detection | Box], *, margin: float | None = None
     ) -> tuple[Face, ...]:
-        """Classify faces of an image in one batch: one `Face` for each detection, in order.
+        """Classify faces of an image in one batch; returns one `Face` per detection, in order.
 
         Args:
             image_rgb: uint8 (H, W, 3) RGB.
-            detections: Results of `detect`, or boxes of your own, (x1, y1, x2, y2) in pixels.
-            margin: Fraction of the box side added on each side; None for the model file's
-                (`model.info.preprocessing.margin`), which fits boxes from brows to chin. Give less for looser boxes,
-                down to -0.4: with the head and shoulders in the crop the net sees smaller faces than it was trained on.
+            detections: Results of `detect`, or boxes of another detector, (x1, y1, x2, y2) in pixels.
+            margin: Fraction of the box side added on each side. None for the model file's margin
+                (`model.info.preprocessing.margin`), which suits boxes from brows to chin. For looser boxes use less,
+                down to -0.4: faces should be as large in the crop as in training.
         """
         image_rgb = load_rgb(image_rgb)
         # Boxes may be rows of an array; those of a result are plain numbers.
@@ -151,7 +154,7 @@ class Recognizer:
         return self.classify([self.crop(image_rgb, each, margin=margin) for each in found], found)
 
     def classify(self, crops: Sequence[UInt8], detections: Sequence[Detection]) -> tuple[Face, ...]:
-        """Classify crops of `crop`, also of several images, in one batch: one `Face` for each detection, in order."""
+        """Classify results of `crop`, of any number of images, in one batch; returns one `Face` per detection."""
         faces = []
         for detection, prediction in zip(detections, self.predictions(crops), strict=True):
             best = int(np.argmax(prediction[: len(self.model.info.class_names)]))
@@ -159,21 +162,21 @@ class Recognizer:
         return tuple(faces)
 
     def crops(self, pictures: UInt8 | Sequence[UInt8], *, margin: float | None = None) -> tuple[Face, ...]:
-        """Classify face crops of any size, resized and recoloured for the model file: one `Face` for each, in order.
+        """Resize and classify face crops of any size; returns one `Face` per crop, in order.
 
-        Crops of `model.info.preprocessing.crop` go to `model.probabilities` directly.
+        For crops of `model.info.preprocessing.crop` use `model.probabilities`.
 
         Args:
-            pictures: uint8 (N, H, W, 3) RGB, a sequence of (H, W, 3), or one such crop.
-            margin: What the crops contain around the face on each side, as a fraction of the face's longer side: 0 for
-                brows to chin, about 0.5 for a whole head. It is cut, or repeated at the edges, to the model file's own
-                margin. None takes each crop as it is, as a training image that is one face.
+            pictures: uint8 (N, H, W, 3) RGB, a sequence of (H, W, 3), or one (H, W, 3).
+            margin: Border around the face on each side of a crop, as a fraction of the face's longer side: 0 for brows
+                to chin, about 0.5 for a whole head. The border is cut, or the edges repeated, to the model file's own
+                margin. None uses each crop unchanged, like a training image that is one face.
         """
         if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
             pictures = pictures[None]
         pictures = [load_rgb(picture) for picture in pictures]
-        found = [_face_of_crop(picture, margin) for picture in pictures]
-        return self.classify([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)], found)
+        boxes = [_face_of_crop(picture, margin) for picture in pictures]
+        return self.classify([self.crop(picture, box) for picture, box in zip(pictures, boxes, strict=True)], boxes)
 
     def video(
         self, address: str | os.PathLike[str] | int, *, smoothing: Smoothing | None = None, every: int = 1
@@ -181,13 +184,13 @@ class Recognizer:
         """Recognise every n-th frame of a video file, camera or stream with tracking and smoothing.
 
         Yields:
-            (frame, result): `frame.image_rgb` is uint8 (H, W, 3) RGB, `frame.time_s` its time; the faces of `result`
-            have their `track_id`.
+            (frame, result): `frame.image_rgb` is uint8 (H, W, 3) RGB, `frame.time_s` its time in seconds; the faces of
+            `result` have a `track_id`.
 
         Raises:
-            EmodetError: The video (see `emodet.open_video`) cannot be opened, or breaks off.
+            EmodetError: The video (see `emodet.open_video`) cannot be opened, or is cut off.
         """
-        # Deferred: they build on this module, and stills do not need them.
+        # Deferred: these modules import this one, and stills do not need them.
         from emodet.inference.capture import open_video
         from emodet.inference.pipeline import StreamOptions, recognise_video
 
@@ -207,15 +210,15 @@ class Recognizer:
         smoothing: Smoothing | None = None,
         detect_every: int = DETECT_EVERY,
     ) -> Iterator[tuple[Face, ...]]:
-        """Recognise frames in order, uint8 (H, W, 3) RGB, with tracking and smoothing: the faces of each frame.
+        """Recognise successive frames with tracking and smoothing; yields the faces of each frame.
 
         Args:
-            frames: Taken one at a time.
+            frames: Images, uint8 (H, W, 3) RGB, read one at a time.
             frame_rate: Frames per second.
             smoothing: None for the default.
-            detect_every: Detect faces in every n-th frame; between, they are tracked by optical flow.
+            detect_every: Interval of face detection in frames; in between, faces are tracked by optical flow.
         """
-        from emodet.inference.stream import FaceStream  # deferred: it builds on this module
+        from emodet.inference.stream import FaceStream  # deferred: it imports this module
 
         require(frame_rate > 0, "frame_rate", frame_rate, "a number above 0")
         stream = FaceStream(self, smoothing=smoothing, detect_every=detect_every)
@@ -223,7 +226,7 @@ class Recognizer:
             yield stream.step(frame, index / frame_rate)
 
     def crop(self, image_rgb: UInt8, detection: Detection, *, margin: float | None = None) -> UInt8:
-        """The model file's input for a face: uint8, (size, size, 3), RGB; `margin` as in `recognise`."""
+        """Crop a face for the model file: uint8, (size, size, 3), RGB; `margin` as in `recognise`."""
         box = None if detection.whole_picture else detection.box
         preprocessing = self.model.info.preprocessing
         if margin is not None:
@@ -231,9 +234,9 @@ class Recognizer:
         return preprocessing.crop(image_rgb, box, detection.landmarks)
 
     def face(
-        self, detection: Detection, prediction: Float32, shown: int, *, certain: bool, track_id: int | None = None
+        self, detection: Detection, prediction: Float32, label: int, *, certain: bool, track_id: int | None = None
     ) -> Face:
-        """Build a `Face` from a row of `predictions`, the index of the class to show, and whether it is certain."""
+        """Build a `Face` from a row of `predictions`, the index of its label, and whether the label is certain."""
         names = self.model.info.class_names
         values = prediction.tolist()
         valence, arousal = values[len(names) :] or (None, None)
@@ -241,16 +244,16 @@ class Recognizer:
             box=detection.box,
             landmarks=detection.landmarks,
             detection_score=detection.score,
-            emotion=names[shown] if certain else UNCERTAIN,
+            emotion=names[label] if certain else UNCERTAIN,
             probabilities=dict(zip(names, values, strict=False)),
-            confidence=values[shown],
+            confidence=values[label],
             valence=valence,
             arousal=arousal,
             track_id=track_id,
         )
 
     def predictions(self, crops: Sequence[UInt8]) -> Float32:
-        """Probabilities, float32 (N, K), with valence and arousal as columns K and K + 1 if the model file has them."""
+        """Return probabilities, float32 (N, K); with a valence/arousal head also these, as columns K and K + 1."""
         size = self.model.info.preprocessing.size
         batch = np.stack(crops) if crops else np.zeros((0, size, size, 3), dtype=np.uint8)
         probabilities, valence_arousal = self.model.run(batch)
@@ -269,10 +272,10 @@ def _face_of_crop(picture: UInt8, margin: float | None) -> Detection:
     return Detection((width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half), None, 1.0)
 
 
-def _least_confidence(value: float | str, model: ModelFile) -> float:
+def _confidence_threshold(value: float | str, model: ModelFile) -> float:
     if value == "auto":
         if model.info.min_confidence is None:
-            raise EmodetError(f"min_confidence=auto: {model.name} has no threshold of its own; give a probability")
+            raise EmodetError(f"min_confidence=auto: {model.name} contains no threshold; set a probability")
         return model.info.min_confidence
     if isinstance(value, str) or not 0 <= value <= 1:
         raise EmodetError(f"min_confidence={value}: expected a probability from 0 to 1, or auto")
@@ -280,11 +283,11 @@ def _least_confidence(value: float | str, model: ModelFile) -> float:
 
 
 def _class_weights(prior: str, model: ModelFile) -> Float32 | None:
-    """Factors of the probabilities, float32 (K,); None for none."""
+    """Return factors of the probabilities, float32 (K,), or None."""
     if prior == "trained":
         return None
     require(prior == "balanced", "prior", prior, "trained or balanced")
     shares = np.array(model.info.class_shares, dtype=np.float32)
     if not shares.size or not shares.all():
-        raise EmodetError(f"prior=balanced: {model.name} does not state the share of every class in its training data")
+        raise EmodetError(f"prior=balanced: {model.name} lacks the class shares of its training data; use trained")
     return shares**-BALANCE

@@ -1,4 +1,4 @@
-"""The faces of one image together with it."""
+"""The result of one image: its faces, with methods to draw, save and show them."""
 
 import os
 from collections.abc import Iterable
@@ -45,29 +45,29 @@ class Result(tuple[Face, ...]):
         return f"Result({self.source}: {faces})" if self.source else f"Result({faces})"
 
     def draw(self, *, hide_faces: bool = False) -> UInt8:
-        """The image with boxes, labels and bars: uint8 (H, W, 3) RGB, a small image enlarged by a whole factor.
+        """Return the image with boxes, labels and bars: uint8 (H, W, 3) RGB, enlarged by a whole factor if it is small.
 
         `hide_faces` makes the faces unrecognisable.
         """
         return draw(self.image_rgb, self, hidden=[face.box for face in self] if hide_faces else None, enlarge=True)
 
     def save(self, path: str | os.PathLike[str], *, hide_faces: bool = False) -> Path:
-        """Write `draw` as ``.jpg`` or ``.png``, by the suffix; an existing file is replaced. Returns the path."""
+        """Write the result of `draw` as ``.jpg`` or ``.png``; an existing file is replaced. Returns the path."""
         write_picture(self.draw(hide_faces=hide_faces), Path(path))
         return Path(path)
 
     def show(self) -> None:
-        """Show `draw` in the system's picture viewer, or in the notebook."""
+        """Show the result of `draw` in the system's picture viewer, or in the notebook."""
         from PIL import Image
 
         Image.fromarray(self.draw()).show(title=self.source or "emodet")
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One dict per face: `Face.to_dict`, ready for JSON."""
+        """Return `Face.to_dict` of each face."""
         return [face.to_dict() for face in self]
 
     def to_dataframe(self) -> "pd.DataFrame":
-        """One row per face, with the columns of `emodet.predict --rows csv`; needs pandas."""
+        """Return one row per face, with the columns of `emodet.predict --rows csv`; needs pandas."""
         import pandas as pd
 
         rows = (face_row(self.source, self.frame, self.time_s, place, face) for place, face in enumerate(self))

@@ -1,4 +1,4 @@
-"""One row per face and frame, as JSON lines, CSV or Parquet, written as they come."""
+"""Rows, one per face and frame, written to JSON lines, CSV or Parquet at once."""
 
 import csv
 import functools
@@ -24,11 +24,11 @@ _GROUP = 4096  # rows per row group of Parquet
 
 
 class RowsError(EmodetError):
-    """No more results can be written, for any input; usually the disk is full."""
+    """Results can no longer be written, for any input; usually the disk is full."""
 
 
 def face_row(source: str, frame: int, time_s: float | None, place: int, face: Face) -> dict[str, Any]:
-    """A face as a row: column to value; `place` is its number within the frame, from 0.
+    """Convert a face to a row: values by column; `place` is the face's number within the frame, from 0.
 
     ``probabilities`` and ``landmarks`` are dicts, which CSV and Parquet flatten to ``p_happiness`` and ``left_eye_x``.
     """
@@ -53,12 +53,12 @@ def face_row(source: str, frame: int, time_s: float | None, place: int, face: Fa
 
 
 def row_columns(class_names: Sequence[str]) -> list[str]:
-    """The columns of CSV and Parquet, in order."""
+    """Return the columns of CSV and Parquet, in order."""
     return [*_PLAIN, *(f"p_{name}" for name in class_names), *(f"{point}_{axis}" for point in POINTS for axis in "xy")]
 
 
 def parquet_schema(class_names: Sequence[str]) -> Any:
-    """The `pyarrow.Schema` of flat rows."""
+    """Return the `pyarrow.Schema` of flat rows."""
     import pyarrow
 
     types = {name: pyarrow.int64() for name in _INTEGERS} | {name: pyarrow.string() for name in _TEXTS}
@@ -66,7 +66,7 @@ def parquet_schema(class_names: Sequence[str]) -> Any:
 
 
 class RowWriter:
-    """Takes rows of `face_row`; a context manager that finishes the file."""
+    """Writes rows of `face_row`; a context manager."""
 
     def __init__(
         self,
@@ -77,10 +77,10 @@ class RowWriter:
         byte_order_mark: bool = False,
         append: bool = False,
     ) -> None:
-        """Open a file for rows of a kind in `ROW_FORMATS`, or take an open text stream (not ``parquet``), not closed.
+        """Open a file for rows.
 
-        With `append` rows are written behind those of an existing file (also ``jsonl`` and ``csv`` only). A CSV file
-        with a byte-order mark is read as UTF-8 by spreadsheets.
+        `kind` is one of `ROW_FORMATS`. Except for ``parquet``, `target` can be a text stream, which is not closed, and
+        `append` keeps the rows of an existing file. A byte-order mark makes spreadsheets read CSV as UTF-8.
         """
         self._kind, self._class_names, self._pending = kind, class_names, list[dict[str, Any]]()
         self._mode, self._failed = "a" if append else "w", False
@@ -100,12 +100,12 @@ class RowWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # The first error is the one to report; closing tries again to write what could not be written.
+        # Report only the first error; closing tries to write the failed rows again.
         with suppress(RowsError) if kind or self._failed else nullcontext(), self._errors(), self._open:
             self._flush()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a row; raises `RowsError` if it cannot be written."""
+        """Write a row; raises `RowsError` if that fails."""
         self._failed = True
         with self._errors():
             if self._kind == "jsonl":
@@ -115,11 +115,11 @@ class RowWriter:
             else:
                 self._pending.append(flat_row(row))
             if self._kind != "parquet" or len(self._pending) >= _GROUP:
-                self._flush()  # programs that follow a text file see each row at once
+                self._flush()  # programs that follow a text file receive each row at once
         self._failed = False
 
     def move_from(self, path: Path) -> None:
-        """Add the rows of a file of JSON lines, and delete it."""
+        """Write the rows of a file of JSON lines, and delete the file."""
         with path.open(encoding="utf-8", newline="\n") as lines:
             for line in lines:
                 self.write(json.loads(line))
@@ -142,13 +142,13 @@ class RowWriter:
         from pyarrow import parquet
 
         self._schema = parquet_schema(self._class_names)
-        # The file appears under its name when it is complete.
+        # The file has its final name only when it is complete.
         with atomic_path(path) as partial, parquet.ParquetWriter(partial, self._schema) as writer:
             yield writer
 
 
 def _plain_text(value: Any) -> Any:
-    """A spreadsheet would run text, such as a file name, that begins like a formula."""
+    """Quote text, such as a file name, that a spreadsheet would execute as a formula."""
     formula = isinstance(value, str) and len(value) > 1 and value[0] in "=+-@\t\r"
     return f"'{value}" if formula else value
 
@@ -158,7 +158,7 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `face_row` with one plain value for each of `row_columns`."""
+    """Flatten a row of `face_row` to one value for each of `row_columns`."""
     points = row["landmarks"] or {}
     return {
         **{column: row[column] for column in _PLAIN},

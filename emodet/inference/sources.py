@@ -1,4 +1,4 @@
-"""Resolve the inputs that a user names: images, videos, folders, globs, lists, Parquet, cameras, streams, a pipe."""
+"""Inputs that a user names: images, videos, folders, globs, lists, Parquet files, cameras, streams, pipes."""
 
 import dataclasses
 import glob
@@ -24,7 +24,7 @@ VIDEO_SUFFIXES = frozenset(
     ]
 )
 RESULT_ENDINGS = (".annotated.jpg", ".annotated.mp4", ".timeline.png")
-"""Results of earlier runs end like this; folders and globs pass them over."""
+"""Endings of result files, which folders and globs skip."""
 
 _URL = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|rtp|srtp)://", re.IGNORECASE)
 _VIDEO_STARTS = re.compile(
@@ -32,48 +32,46 @@ _VIDEO_STARTS = re.compile(
     rb"|FLV\x01|OggS|\x30\x26\xb2\x75\x8e\x66\xcf\x11",
     re.DOTALL,
 )
-_MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a file name
+_MAX_STEM_BYTES = 160  # leaves room for endings and numbers in the 255 bytes of a file name
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input: an image, a video file, a camera or URL, or an encoded image of a table or a pipe."""
+    """One input: an image, a video file, a camera or URL, or an encoded image from a table or a pipe."""
 
     kind: Literal["image", "video", "live", "pipe"]
-    name: str  # for rows, progress and messages; printable, and without a password
-    address: Path | str | int | bytes  # path, URL, camera index, an image's bytes; - for standard input
-    stem: PurePath  # relative path of its results below the output folder, without a suffix; unique
-    error: str | None = None  # why it cannot be read
+    name: str  # for rows, progress and messages; printable, without a password
+    address: Path | str | int | bytes  # path, URL, camera index, bytes of an image, or - for standard input
+    stem: PurePath  # unique path of the results relative to the output folder, without a suffix
+    error: str | None = None  # reason why the input cannot be read
 
 
 Skip = Callable[[Path, str], object]
-"""Takes a file that a folder or glob skips, and the reason."""
+"""Called with a file that a folder or glob skips, and the reason."""
 
 
 def find_sources(
     named: Iterable[str], *, column: str | None = None, skip: Skip = lambda path, reason: None
 ) -> Iterator[Source]:
-    """Resolve files, folders (with everything below, also through links), globs, camera indices, URLs and ``-``.
+    """Resolve files, folders (recursively, following links), globs, camera indices, URLs and ``-``; yield each once.
 
-    Each input comes once, in the order named.
-
-    ``@FILE`` names a text file with one path per line; a file that ends in ``.parquet`` is a table whose `column` holds
-    paths or encoded images (None: its only such column). Relative paths start at the working directory. Folders and
-    globs are sorted by name and skip hidden files and `RESULT_ENDINGS`. What cannot be read becomes a `Source`
+    ``@FILE`` is a text file with one path per line; a file that ends in ``.parquet`` is a table with paths or encoded
+    images in `column` (None: the only suitable column). Relative paths start at the working directory. Folders and
+    globs are sorted by name and skip hidden files and `RESULT_ENDINGS`. An input that cannot be read is a `Source`
     with an `error`.
     """
-    return _unique(_named(named, column, skip))
+    return _unique(_resolve_all(named, column, skip))
 
 
 def count_sources(named: Sequence[str], *, column: str | None = None) -> int:
-    """Number of inputs of `find_sources`, counting repeated ones again: to find them takes half of the time."""
+    """Count the inputs of `find_sources`; repeated inputs count again, as finding them would double the time."""
     tables = [text for text in named if _is_table(Path(text))]
-    others = _named((text for text in named if text not in tables), column, lambda path, reason: None)
+    others = _resolve_all((text for text in named if text not in tables), column, lambda path, reason: None)
     rows = sum(int(needed("pyarrow.parquet", table, "parquet").read_metadata(table).num_rows) for table in tables)
     return rows + sum(1 for _ in others)
 
 
-def _named(named: Iterable[str], column: str | None, skip: Skip) -> Iterator[Source]:
+def _resolve_all(named: Iterable[str], column: str | None, skip: Skip) -> Iterator[Source]:
     for text in named:
         try:
             yield from _resolve(text, column, skip)
@@ -84,13 +82,13 @@ def _named(named: Iterable[str], column: str | None, skip: Skip) -> Iterator[Sou
 
 
 def hide_password(address: str) -> str:
-    """The same text, printable, with the password in ``user:password@host`` replaced by three dots."""
-    # Also a password with a slash, which no address may hold; digits before a slash are a port.
+    """Make an address printable and replace the password in ``user:password@host`` by three dots."""
+    # This includes passwords with a slash, which are invalid; digits before a slash are a port.
     return printable(re.sub(r"(?<=://)([^/@:]*):([^/]*|(?!\d*/)[^@]*)@", r"\1:…@", address))
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path that any terminal and file takes: bytes that are not UTF-8 and control characters are escaped."""
+    """Make a path printable: escape control characters and bytes that are not UTF-8."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text
@@ -98,19 +96,19 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def is_web_address(text: object) -> bool:
-    """Whether this is an http or https address."""
+    """Return whether a value is an http or https address."""
     return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
 def is_video(start: bytes) -> bool:
-    """Whether a file that begins with these 16 bytes is a video."""
+    """Return whether a file that begins with these 16 bytes is a video."""
     return _VIDEO_STARTS.match(start) is not None
 
 
 def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     path, name = Path(text), hide_password(text)
     if not text:
-        raise EmodetError("an empty name, as of a shell variable that is not set; name a file, or . for this folder")
+        raise EmodetError("an input name is empty (an unset shell variable?); name a file, or . for this folder")
     if text == "-":
         yield Source("pipe", "-", "-", PurePath("stdin"))
     elif _URL.match(text):
@@ -119,9 +117,9 @@ def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     elif text.isdecimal() and not path.exists():
         yield Source("live", f"camera {int(text)}", int(text), PurePath(f"camera{int(text)}"))
     elif path.is_dir():
-        yield from _some(_scan(path, path, skip), f"{name}: no image or video in this folder (by file name)")
+        yield from _require_any(_scan(path, path, skip), f"{name}: no image or video in this folder (by file name)")
     elif _is_table(path):
-        yield from _some(_table(path, column), f"{name}: the table is empty")
+        yield from _require_any(_table(path, column), f"{name}: the table is empty")
     elif path.exists():
         yield Source(_kind(path), printable(path), path, PurePath(path.stem))
     elif text.startswith("@"):
@@ -130,15 +128,15 @@ def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
             errors = "replace" if encoding == "utf-16" else "surrogateescape"  # for names that are not UTF-8
             lines = io.TextIOWrapper(file, encoding, errors, newline="\n")
             paths = (entry for line in lines if (entry := line.rstrip("\r\n")))
-            yield from _some(map(_listed, paths), f"{name}: the list is empty")
+            yield from _require_any(map(_listed, paths), f"{name}: the list is empty")
     elif glob.has_magic(text):
-        yield from _some(_matches(text, skip), f"{name}: no file matches")
+        yield from _require_any(_matches(text, skip), f"{name}: no file matches")
     else:
         raise EmodetError(f"{name}: there is no such file or folder")
 
 
-def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
-    """The same inputs; an error if there is none."""
+def _require_any(sources: Iterator[Source], message: str) -> Iterator[Source]:
+    """Yield the inputs; raise `EmodetError` if there are none."""
     if (first := next(sources, None)) is None:
         raise EmodetError(message)
     yield first
@@ -146,11 +144,11 @@ def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
 
 
 def _listed(text: str) -> Source:
-    """A path of a list or table, as it is: whether it exists is found out when it is read."""
+    """Convert a path of a list or table to an input, without checking that the file exists."""
     path = Path(text)
     if "\0" in text or not path.name or _URL.match(text):
         name = hide_password(text)
-        return Source("image", name, text, PurePath(), f"{name}: no path of a file, as lists and tables hold")
+        return Source("image", name, text, PurePath(), f"{name}: not a path of a file; lists and tables contain paths")
     parts = [part for part in path.with_suffix("").parts if part not in (path.anchor, "..")]
     return Source(_kind_by_name(path) or "image", printable(path), path, PurePath(*parts))
 
@@ -160,7 +158,7 @@ def _matches(pattern: str, skip: Skip) -> Iterator[Source]:
         if path.is_dir():
             if "**" not in pattern:
                 yield from _scan(path, path.parent, skip)
-        elif not _is_passed_over(path, skip):
+        elif not _is_skipped(path, skip):
             yield Source(_kind(path), printable(path), path, PurePath(path.stem))
 
 
@@ -169,7 +167,7 @@ def _is_table(path: Path) -> bool:
 
 
 def _table(path: Path, column: str | None) -> Iterator[Source]:
-    """The rows of a Parquet file: paths, or encoded images, which are named FILE#ROW."""
+    """Yield the rows of a Parquet file: paths, or encoded images with the name FILE#ROW."""
     needed("pyarrow", f"{printable(path)}: Parquet", "parquet")
     import pyarrow
     from pyarrow import parquet, types
@@ -181,13 +179,13 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
         return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
 
     try:
-        # Mapped or buffered ahead, the process would grow with the file.
+        # With memory mapping or `pre_buffer`, memory use would grow with the file.
         with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             names = [field.name for field in file.schema_arrow if usable(field.type)]
             column = names[0] if column is None and len(names) == 1 else column
             if column is None or column not in names:
                 raise EmodetError(
-                    f"{printable(path)}: column={column!r}: name one of the columns of paths or encoded images with "
+                    f"{printable(path)}: column={column!r}: choose a column of paths or encoded images with "
                     f"--column ({', '.join(names) or 'there is none'})"
                 )
             batches = file.iter_batches(batch_size=16, columns=[column], use_threads=False)
@@ -199,7 +197,7 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
 
 
 def row_source(value: Any, name: str, stem: PurePath) -> Source:
-    """A path, an encoded image, or a dict of ``bytes`` and ``path`` as an input; name and stem are those of images."""
+    """Convert a path, an encoded image (named `name`) or a dict of ``bytes`` and ``path`` to an input."""
     if isinstance(value, dict):
         value = value["bytes"] or value.get("path")
     if isinstance(value, str) and value:
@@ -208,11 +206,11 @@ def row_source(value: Any, name: str, stem: PurePath) -> Source:
 
 
 def _scan(folder: Path, base: Path, skip: Skip) -> Iterator[Source]:
-    """Images and videos below a folder, by name; links to folders are followed once. Results are named from `base`."""
+    """Yield images and videos below a folder, sorted, following each link once; stems are relative to `base`."""
     visited = set()
 
     def failed(error: OSError) -> None:
-        skip(Path(error.filename or folder), f"folder that cannot be read ({error.strerror})")
+        skip(Path(error.filename or folder), f"unreadable folder ({error.strerror})")
 
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=failed):
         real = os.path.realpath(parent)
@@ -230,13 +228,13 @@ def _scan(folder: Path, base: Path, skip: Skip) -> Iterator[Source]:
                 skip(file, "neither image nor video by name")
             elif kind is not None and hidden:
                 skip(file, "hidden")
-            elif kind is not None and not _is_passed_over(file, skip):
+            elif kind is not None and not _is_skipped(file, skip):
                 yield Source(kind, printable(file), file, file.relative_to(base).with_suffix(""))
 
 
-def _is_passed_over(file: Path, skip: Skip) -> bool:
+def _is_skipped(file: Path, skip: Skip) -> bool:
     if not file.is_file():
-        skip(file, "broken link or no regular file")
+        skip(file, "broken link or not a regular file")
     elif file.name.endswith(RESULT_ENDINGS):
         skip(file, "result of an earlier run")
     else:
@@ -251,7 +249,7 @@ def _kind_by_name(path: Path) -> Literal["image", "video"] | None:
 
 def _kind(path: Path) -> Literal["image", "video", "pipe"]:
     if not path.is_file():
-        return "pipe"  # to be read once: its first bytes as well
+        return "pipe"  # can be read only once, so do not read its first bytes here
     if (kind := _kind_by_name(path)) is None:
         with path.open("rb") as file:
             kind = "video" if is_video(file.read(16)) else "image"
@@ -259,7 +257,7 @@ def _kind(path: Path) -> Literal["image", "video", "pipe"]:
 
 
 def _unique(sources: Iterable[Source]) -> Iterator[Source]:
-    """Each input once, with a stem of its own. Hashes stand for the inputs: there may be millions."""
+    """Remove repeated inputs and make stems unique. Stores hashes only, since there can be millions of inputs."""
     seen: set[int] = set()
     stems: Counter[int] = Counter()
     for source in sources:
@@ -279,6 +277,6 @@ def _unique(sources: Iterable[Source]) -> Iterator[Source]:
 
 
 def _short(name: str) -> str:
-    """A file name that every file system takes, leaving room for an ending."""
+    """Shorten a file name so that every file system accepts it with an ending."""
     text = os.fsencode(name).decode("utf-8", "replace").replace("\ufffd", "_")
     return os.fsdecode(text.encode()[:_MAX_STEM_BYTES].decode("utf-8", "ignore").encode())

@@ -1,4 +1,4 @@
-"""Counts, frame rate and latency of a run, for the lines at its end and for `summary.json`."""
+"""Counts, frame rate and latency of a run, printed at its end and written to `summary.json`."""
 
 import dataclasses
 import json
@@ -18,32 +18,32 @@ from emodet.inference.faces import Face
 from emodet.inference.rows import RowsError
 from emodet.inference.sources import printable
 
-_NAMED = 5  # files named per line for people; summary.json has all
-_KEPT = 1000  # inputs, failed inputs, skipped files, and files of a large run
-_NOTED_EVERY = 10
+_MAX_PRINTED = 5  # file names per printed line
+_MAX_LISTED = 1000  # inputs, failed inputs, skipped files and written files in summary.json
+_NOTE_EVERY = 10
 
 _log = logging.getLogger(__name__)
 
 
 class Meter:
-    """Frame rate, and latency over the last 2000 frames."""
+    """Measures the frame rate, and the latency of the last 2000 frames."""
 
     def __init__(self) -> None:
         self.frames = 0
         self.note = ""  # recent frame rate and latency, updated every ten frames
         self._latencies: deque[float] = deque(maxlen=2000)
-        self._recent: deque[float] = deque(maxlen=60)  # when the last frames were finished
+        self._recent: deque[float] = deque(maxlen=60)  # finishing times of the last frames
         self._first = self._last = time.perf_counter()
 
     def add(self, latency_s: float | None, frames: int = 1) -> None:
-        """Add finished frames; without a latency they count for the rate only."""
+        """Add finished frames; if their latency is None, only to the frame rate."""
         self.frames += frames
         self._last = time.perf_counter()
         if latency_s is None:
             return
         self._latencies.append(latency_s)
         self._recent.append(self._last)
-        if self.frames % _NOTED_EVERY == 1:
+        if self.frames % _NOTE_EVERY == 1:
             rate = (len(self._recent) - 1) / max(1e-6, self._last - self._recent[0])
             self.note = f"{rate:.0f} fps  p50 {self.latency_ms(50):.0f} ms  p95 {self.latency_ms(95):.0f} ms"
 
@@ -59,7 +59,7 @@ class Meter:
 
 @dataclass(slots=True)
 class SourceSummary:
-    """One input: counts of recognised frames, of their faces and of each label, and what was written."""
+    """Results of one input: numbers of frames, faces and each label, notes, error, and written files."""
 
     name: str
     frames: int = 0
@@ -67,8 +67,8 @@ class SourceSummary:
     emotions: Counter[str] = field(default_factory=Counter)
     left_out: int = 0  # frames of a live source that were dropped for newer ones
     damaged: int = 0  # frames of a video that could not be decoded
-    notes: list[str] = field(default_factory=list)  # what the user should know though the input was read
-    error: str | None = None  # why it failed
+    notes: list[str] = field(default_factory=list)  # warnings of inputs that were read
+    error: str | None = None  # reason of the failure
     files: list[str] = field(default_factory=list)
 
     def add(self, faces: Sequence[Face]) -> None:
@@ -79,7 +79,7 @@ class SourceSummary:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Make an exception this input's error; what ends the run is raised."""
+        """Store an exception as this input's error; raise exceptions that end the run."""
         try:
             yield
         except BrokenPipeError:
@@ -94,15 +94,15 @@ class SourceSummary:
 
 
 class Summary:
-    """All inputs of a run, and the files that were skipped."""
+    """Results of all inputs of a run, and skipped files. Lists contain at most the first 1000 items."""
 
     def __init__(self, *, min_confidence: float = 0) -> None:
-        self.sources: list[SourceSummary] = []  # the first 1000, and the first 1000 that failed: there may be millions
-        self.total = SourceSummary("")  # sums over all inputs; of their files, the first 1000
-        self.inputs = self.failed = 0  # also those that failed in the middle
-        self.earlier = 0  # inputs that an earlier run has done
-        self.skipped: dict[str, list[str]] = {}  # reason to names of files that were skipped, the first 1000 of each
-        self.skipped_count: Counter[str] = Counter()  # reason to their number
+        self.sources: list[SourceSummary] = []  # the first inputs, and the first failed ones
+        self.total = SourceSummary("")  # sums over all inputs; the first written files
+        self.inputs = self.failed = 0  # inputs that failed midway count as failed
+        self.earlier = 0  # inputs that an earlier run finished
+        self.skipped: dict[str, list[str]] = {}  # names of skipped files by reason
+        self.skipped_count: Counter[str] = Counter()  # number of skipped files by reason
         self.meter = Meter()
         self.min_confidence = min_confidence
 
@@ -110,27 +110,27 @@ class Summary:
         """Count a file that a folder or glob skips."""
         self.skipped_count[reason] += 1
         names = self.skipped.setdefault(reason, [])
-        if len(names) < _KEPT:
+        if len(names) < _MAX_LISTED:
             names.append(printable(path))
 
     def add(self, source: SourceSummary) -> None:
-        """Count an input that is finished."""
+        """Count a finished input."""
         self.inputs += 1
         self.failed += source.error is not None
-        if self.inputs <= _KEPT or (source.error is not None and self.failed <= _KEPT):
+        if self.inputs <= _MAX_LISTED or (source.error is not None and self.failed <= _MAX_LISTED):
             self.sources.append(source)
         for name in ("frames", "faces", "left_out", "damaged"):
             setattr(self.total, name, getattr(self.total, name) + getattr(source, name))
         self.total.emotions += source.emotions
-        self.total.files.extend(source.files[: _KEPT - len(self.total.files)])
+        self.total.files.extend(source.files[: _MAX_LISTED - len(self.total.files)])
 
     @property
     def coverage(self) -> float | None:
-        """The share of faces whose emotion is certain; None without faces."""
+        """Share of faces with a certain emotion; None without faces."""
         return 1 - self.total.emotions[UNCERTAIN] / self.total.faces if self.total.faces else None
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the lines to print."""
         total = self.total
         done = f"{self.inputs - self.failed} of {_count(self.inputs, 'input')} done"
         lines = [f"{done}, {_count(total.frames, 'frame')}, {_count(total.faces, 'face')}"]
@@ -140,12 +140,12 @@ class Summary:
             lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in total.emotions.most_common()))
         if total.faces and self.min_confidence > 0:
             lines.append(f"certain: {self.coverage:.1%} of the faces (confidence of {self.min_confidence:.3g} or more)")
-        if self.meter.frames > 1:  # the first takes the start of the nets, too
+        if self.meter.frames > 1:  # the first frame includes the start of the nets
             p50, p95 = self.meter.latency_ms(50), self.meter.latency_ms(95)
-            latency = f"; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms" if p95 else ""  # other processes' is not known
+            latency = f"; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms" if p95 else ""  # unknown for other processes
             lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s{latency}")
         if total.left_out:
-            lines.append(f"dropped: {total.left_out} live frames, for newer ones")
+            lines.append(f"dropped: {total.left_out} live frames, replaced by newer ones")
         for reason, names in self.skipped.items():
             count = self.skipped_count[reason]
             lines.append(f"skipped: {_count(count, 'file')}, {reason}: {_first_of(names, count)}")
@@ -157,7 +157,7 @@ class Summary:
         return lines
 
     def to_json(self) -> str:
-        """Everything, for programs."""
+        """Return the content of `summary.json`."""
         sources = []
         for source in self.sources:
             values = dataclasses.asdict(source) | {"emotions": dict(source.emotions.most_common())}
@@ -185,6 +185,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _first_of(names: Sequence[str], count: int) -> str:
-    """The first of `count` names, for a line."""
-    more = f" and {count - _NAMED} more" if count > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    """Join the first of `count` names for a line."""
+    more = f" and {count - _MAX_PRINTED} more" if count > _MAX_PRINTED else ""
+    return ", ".join(names[:_MAX_PRINTED]) + more

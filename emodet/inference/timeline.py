@@ -1,4 +1,4 @@
-"""Emotion over time, one line per track, in constant memory; drawn with OpenCV."""
+"""Emotions over time, one line per track, in constant memory; drawn with OpenCV."""
 
 import datetime
 import itertools
@@ -14,24 +14,24 @@ from emodet.emotions import UNCERTAIN
 from emodet.inference.faces import Face
 from emodet.inference.overlay import colour_of, draw_text, text_size
 
-_BINS = 1024  # when they are full, neighbours are merged and each covers twice the time
+_BINS = 1024  # when all are filled, pairs are merged and each bin covers twice the time
 _FIRST_BIN_S = 0.05
-_GONE_S = 1.0
-_TRACKS_KEPT, _TRACKS_DRAWN = 48, 12
+_MAX_GAP_S = 1.0
+_MAX_TRACKS, _MAX_DRAWN = 48, 12
 _WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 1400, 110, 30, 64, 14, 96
-_PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
+_BACKGROUND, _INK, _MUTED, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
 
 
 class Timeline:
-    """Collects the emotions of each track, and draws them."""
+    """Collects and draws the emotions of each track."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self._names = (*class_names, UNCERTAIN)
         self._colours = [colour_of(name, class_names) for name in self._names]
         self._bin_s = _FIRST_BIN_S
-        # For each track: frames by bin and emotion, and the sum of their confidences.
+        # For each track: number of frames by bin and emotion, and the sum of their confidences.
         self._tracks: dict[int, Float32] = {}
-        self._forgotten = 0
+        self._removed = 0
         self.end_s = 0.0  # time of the last frame
 
     def add(self, time_s: float, faces: Sequence[Face]) -> None:
@@ -50,17 +50,17 @@ class Timeline:
             column = self._names.index(face.emotion)
             self._tracks[number][place, column] += (1, face.confidence)
         gone = self._tracks.keys() - {face.track_id or 0 for face in faces}
-        if len(self._tracks) > _TRACKS_KEPT and gone:
+        if len(self._tracks) > _MAX_TRACKS and gone:
             del self._tracks[min(gone, key=self._frames)]
-            self._forgotten += 1
+            self._removed += 1
 
     def _frames(self, number: int) -> float:
         return float(self._tracks[number][:, :, 0].sum())
 
     def to_dict(self, duration_s: float = 0.0) -> dict[str, Any]:
-        """For JSON: ``duration_s``, and per track ``stretches`` of one emotion with their mean confidence.
+        """Return JSON types: ``duration_s``, and per track ``stretches`` of one emotion with their mean confidence.
 
-        As fine as the drawing, so their number is bounded. Faces without a track have the number 0.
+        Stretches have the resolution of the drawing, so their number is bounded. Faces without a track have number 0.
         """
         tracks = [{"track_id": number, "stretches": list(self._stretches(number))} for number in sorted(self._tracks)]
         return {"duration_s": round(max(self.end_s, duration_s), 3), "tracks": tracks}
@@ -80,21 +80,21 @@ class Timeline:
             }
 
     def draw(self, title: str) -> UInt8:
-        """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""
-        rows = sorted(sorted(self._tracks, key=self._frames, reverse=True)[:_TRACKS_DRAWN])
+        """Draw the plot: uint8, (H, 1400, 3), RGB. Height shows the confidence, colour the emotion."""
+        rows = sorted(sorted(self._tracks, key=self._frames, reverse=True)[:_MAX_DRAWN])
         height = _TOP + max(1, len(rows)) * (_ROW + _GAP) + 60
-        picture = np.full((height, _WIDTH, 3), _PAPER, dtype=np.uint8)
+        picture = np.full((height, _WIDTH, 3), _BACKGROUND, dtype=np.uint8)
         draw_text(picture, _shortened(title, _WIDTH - 40, 0.75), (20, 34), 0.75, _INK)
         self._legend(picture)
         end_s = max(self.end_s + self._bin_s, 1e-3)
         self._axis(picture, end_s, height - 60)
         if not rows:
-            draw_text(picture, "no face", (_LEFT + 10, _TOP + _ROW // 2), 0.6, _QUIET)
+            draw_text(picture, "no face", (_LEFT + 10, _TOP + _ROW // 2), 0.6, _MUTED)
         for place, number in enumerate(rows):
             self._row(picture, number, _TOP + place * (_ROW + _GAP), end_s)
-        left_out = len(self._tracks) - len(rows) + self._forgotten
+        left_out = len(self._tracks) - len(rows) + self._removed
         if left_out:
-            draw_text(picture, f"and {left_out} shorter tracks", (20, height - 12), 0.5, _QUIET)
+            draw_text(picture, f"and {left_out} shorter tracks", (20, height - 12), 0.5, _MUTED)
         return picture
 
     def _row(self, picture: UInt8, number: int, top: int, end_s: float) -> None:
@@ -110,12 +110,12 @@ class Timeline:
             cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour, cv2.FILLED)
 
     def _bins(self, number: int) -> list[tuple[int, int, int]]:
-        """Bins of a track with predictions: first, end, most frequent emotion."""
+        """Return the bins of a track with predictions: start, end, most frequent emotion."""
         counts = self._tracks[number][:, :, 0]
         filled = [int(place) for place in np.flatnonzero(counts.sum(axis=1))]
-        # Up to the next prediction, unless the face was gone in between.
+        # A bin extends to the next prediction, unless the face was absent in between.
         ends = [
-            following if (following - place) * self._bin_s <= _GONE_S else place + 1
+            following if (following - place) * self._bin_s <= _MAX_GAP_S else place + 1
             for place, following in zip(filled, [*filled[1:], filled[-1] + 1], strict=True)
         ]
         return [(place, end, int(np.argmax(counts[place]))) for place, end in zip(filled, ends, strict=True)]
@@ -126,7 +126,7 @@ class Timeline:
         for name, colour, count in zip(self._names, self._colours, seen, strict=True):
             if count or name != UNCERTAIN:
                 cv2.rectangle(picture, (x, 54), (x + 16, 70), colour, cv2.FILLED)
-                draw_text(picture, name, (x + 22, 68), 0.5, _INK if count else _QUIET)
+                draw_text(picture, name, (x + 22, 68), 0.5, _INK if count else _MUTED)
                 x += 22 + text_size(name, 0.5)[0] + 22
 
     def _axis(self, picture: UInt8, end_s: float, bottom: int) -> None:
@@ -135,7 +135,7 @@ class Timeline:
             x = _x(tick * step, end_s)
             cv2.line(picture, (x, _TOP - 6), (x, bottom), _GRID, 1)
             text = _clock(tick * step, step)
-            draw_text(picture, text, (x - text_size(text, 0.5)[0] // 2, bottom + 22), 0.5, _QUIET)
+            draw_text(picture, text, (x - text_size(text, 0.5)[0] // 2, bottom + 22), 0.5, _MUTED)
 
 
 def _x(time_s: float, end_s: float) -> int:

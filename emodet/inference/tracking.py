@@ -1,4 +1,4 @@
-"""Faces over time: numbers from frame to frame, cheap motion between detections, smoothed predictions."""
+"""Tracking: face numbers from frame to frame, optical flow between detections, smoothed predictions."""
 
 import itertools
 import math
@@ -14,22 +14,22 @@ from emodet.errors import require
 from emodet.inference.faces import Detection, overlap
 
 DETECT_EVERY = 5
-"""Faces are detected in every n-th frame; between, they are tracked by optical flow."""
+"""Interval of face detection in frames; in between, faces are tracked by optical flow."""
 
 PATIENCE_S = 1.0
-"""Seconds for which a face that is not found keeps its number."""
+"""Time in seconds after which the track of an undetected face ends."""
 
 _MIN_AFFINITY = 0.25
-_FLOW_SIDE = 480  # of the picture that flow is computed in
+_FLOW_SIDE = 480  # longer side of the picture for optical flow
 _GRID = 5  # points along each side of a face, besides the landmarks
 _MIN_POINTS = 8
-_MAX_RETURN_ERROR = 1.0  # pixels of the reduced picture, forward and back again
+_MAX_RETURN_ERROR = 1.0  # forward-backward error, in pixels of the reduced picture
 _MAX_RESIZE = 1.2  # from one frame to the next
 
 
 @dataclass(slots=True)
 class Track:
-    """One face over time: its number from 1, never reused, its latest detection, at `seen_s` seconds, its smoother."""
+    """One face over time: unique number from 1, latest detection, time of that detection in seconds, and smoother."""
 
     number: int
     detection: Detection
@@ -39,10 +39,10 @@ class Track:
 
 
 class Tracker:
-    """Numbers faces by overlap and landmarks. Pairs are matched greedily, best first: nearly optimal for a few faces.
+    """Assigns detections to tracks by overlap and landmarks: greedily, best pair first, near-optimal for a few faces.
 
     Attributes:
-        tracks: All live tracks, also those that are not visible.
+        tracks: All active tracks, including those whose face is not visible.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Tracker:
         self.tracks: list[Track] = []
 
     def update(self, detections: Sequence[Detection], time_s: float) -> list[Track]:
-        """Add a frame, at a time that does not decrease: the track of each detection, in their order."""
+        """Add the detections of a frame, at non-decreasing times; returns the track of each detection, in order."""
         self.tracks = [track for track in self.tracks if time_s - track.seen_s <= PATIENCE_S]
         numbered = {track.number: track for track in self.tracks}
         pairs = [
@@ -58,26 +58,26 @@ class Tracker:
             for number, track in numbered.items()
             for position, detection in enumerate(detections)
         ]
-        taken: dict[int, Track] = {}
-        for likeness, number, position in sorted(pairs, reverse=True):
-            if likeness >= _MIN_AFFINITY and position not in taken and -number in numbered:
-                taken[position] = numbered.pop(-number)
+        matched: dict[int, Track] = {}
+        for similarity, number, position in sorted(pairs, reverse=True):
+            if similarity >= _MIN_AFFINITY and position not in matched and -number in numbered:
+                matched[position] = numbered.pop(-number)
         for track in numbered.values():
             track.visible = False
         for position, detection in enumerate(detections):
-            if position not in taken:
-                taken[position] = Track(next(self._numbers), detection, time_s)
-                self.tracks.append(taken[position])
-            track = taken[position]
+            if position not in matched:
+                matched[position] = Track(next(self._numbers), detection, time_s)
+                self.tracks.append(matched[position])
+            track = matched[position]
             track.detection, track.seen_s, track.visible = detection, time_s, True
-        return [taken[position] for position in range(len(detections))]
+        return [matched[position] for position in range(len(detections))]
 
 
 def affinity(one: Detection, other: Detection) -> float:
-    """Similarity of two detections of successive frames, 0..1.
+    """Return the similarity of two detections in successive frames, 0..1.
 
-    The mean of the boxes' overlap (intersection over union) and of the landmarks' nearness, which falls to 1/e at a
-    quarter of the box side; the overlap alone without landmarks.
+    It is the mean of the boxes' intersection over union and the landmarks' proximity, which decreases to 1/e at a
+    quarter of the box side. Without landmarks it is the intersection over union.
     """
     shared = overlap(one.box, other.box)
     if one.landmarks is None or other.landmarks is None or len(one.landmarks) != len(other.landmarks):
@@ -88,10 +88,10 @@ def affinity(one: Detection, other: Detection) -> float:
 
 
 class Follower:
-    """Moves detections to the next frame by sparse optical flow, which is cheaper than detection.
+    """Moves detections to the next frame by sparse optical flow, which is faster than detection.
 
-    Lucas and Kanade 1981, in pyramids (Bouguet 2001); forward-backward check after Kalal et al. 2010 ("Forward-backward
-    error: automatic detection of tracking failures").
+    Pyramidal Lucas-Kanade (Lucas and Kanade 1981, Bouguet 2001), with the forward-backward check of Kalal et al. 2010
+    ("Forward-backward error: automatic detection of tracking failures").
     """
 
     def __init__(self) -> None:
@@ -99,46 +99,46 @@ class Follower:
         self._now: UInt8 | None = None
         self._scale = 1.0
 
-    def look(self, image_rgb: UInt8) -> None:
+    def add_frame(self, image_rgb: UInt8) -> None:
         """Add the next frame: uint8, (H, W, 3), RGB."""
         height, width = image_rgb.shape[:2]
         self._scale = min(1.0, _FLOW_SIDE / max(height, width))
         grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
         if self._scale < 1:
             size = (max(1, round(width * self._scale)), max(1, round(height * self._scale)))
-            # Down to half, two neighbours hold every pixel, and it takes a fifth of the time.
+            # Down to half the size, linear interpolation uses every pixel, in a fifth of the time.
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR if self._scale >= 0.5 else cv2.INTER_AREA)
         self._last, self._now = self._now, np.asarray(grey, dtype=np.uint8)
 
     def follow(self, detections: Sequence[Detection]) -> list[Detection | None]:
-        """Move each detection from the last frame to this one; None if it was lost."""
+        """Move each detection from the previous frame to the current one; None for a lost face."""
         if self._last is None or self._now is None or self._last.shape != self._now.shape or min(self._now.shape) < 32:
             return [None] * len(detections)
         if not detections:
             return []
         points = [_points(detection) * self._scale for detection in detections]
-        here = np.concatenate(points).astype(np.float32)
-        there, good = _flow(self._last, self._now, here)
-        back, good_back = _flow(self._now, self._last, there)
-        inside = ((there >= 0) & (there < self._now.shape[::-1])).all(axis=1)
-        close = np.linalg.norm(back - here, axis=1) < _MAX_RETURN_ERROR
-        ends = np.cumsum([len(its) for its in points])[:-1]
-        parts = (np.split(each, ends) for each in (here, there, good & good_back & inside & close))
+        start = np.concatenate(points).astype(np.float32)
+        end, tracked = _flow(self._last, self._now, start)
+        back, tracked_back = _flow(self._now, self._last, end)
+        inside = ((end >= 0) & (end < self._now.shape[::-1])).all(axis=1)
+        close = np.linalg.norm(back - start, axis=1) < _MAX_RETURN_ERROR
+        splits = np.cumsum([len(each) for each in points])[:-1]
+        parts = (np.split(each, splits) for each in (start, end, tracked & tracked_back & inside & close))
         faces = zip(detections, *parts, strict=True)
-        return [self._moved(detection, old[kept], new[kept]) for detection, old, new, kept in faces]
+        return [self._moved(detection, old[valid], new[valid]) for detection, old, new, valid in faces]
 
-    def _moved(self, detection: Detection, here: Float32, there: Float32) -> Detection | None:
-        if len(here) < _MIN_POINTS:
+    def _moved(self, detection: Detection, start: Float32, end: Float32) -> Detection | None:
+        if len(start) < _MIN_POINTS:
             return None
-        matrix, agreeing = cv2.estimateAffinePartial2D(here, there, method=cv2.RANSAC, ransacReprojThreshold=2.0)
-        if matrix is None or np.count_nonzero(agreeing) < _MIN_POINTS:
+        matrix, inliers = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=2.0)
+        if matrix is None or np.count_nonzero(inliers) < _MIN_POINTS:
             return None
         resize = float(np.hypot(matrix[0, 0], matrix[1, 0]))
         if not 1 / _MAX_RESIZE < resize < _MAX_RESIZE:
             return None
         turn, shift = matrix[:, :2], matrix[:, 2] / self._scale
         x1, y1, x2, y2 = detection.box
-        # The box is scaled and moved but stays upright.
+        # Scale and move the box without rotating it.
         x, y = turn @ np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + shift
         half_width, half_height = (x2 - x1) / 2 * resize, (y2 - y1) / 2 * resize
         box = (float(x - half_width), float(y - half_height), float(x + half_width), float(y + half_height))
@@ -149,7 +149,7 @@ class Follower:
 
 
 def _points(detection: Detection) -> npt.NDArray[np.float64]:
-    """The landmarks and a grid over the middle of the face, without background."""
+    """Return the points to track: the landmarks, and a grid over the middle of the face without background."""
     x1, y1, x2, y2 = detection.box
     steps = np.linspace(0.2, 0.8, _GRID)
     grid = np.stack(np.meshgrid(x1 + (x2 - x1) * steps, y1 + (y2 - y1) * steps), axis=-1).reshape(-1, 2)
@@ -167,9 +167,9 @@ class Smoothing:
     """Temporal smoothing of the predictions of a track.
 
     Attributes:
-        seconds: Time constant of the exponential mean: a change is 63 % visible after it. 0 switches smoothing off.
-        margin: How much another class's smoothed probability must exceed the shown one's before the label changes, and
-            how far above the confidence threshold an uncertain label must rise to become certain again.
+        seconds: Time constant of the exponential mean, after which 63 % of a change is visible; 0 disables smoothing.
+        margin: Difference of smoothed probabilities by which another class must exceed the label's to replace it, and
+            by which an uncertain label must exceed the confidence threshold to become certain again.
     """
 
     seconds: float = 0.4
@@ -181,20 +181,20 @@ class Smoothing:
 
 
 class Smoother:
-    """State of one track. The mean decays with time, not with frames, so that it does not depend on the frame rate."""
+    """Smoothed prediction of one track. Its decay depends on time, and therefore not on the frame rate."""
 
     def __init__(self, smoothing: Smoothing, min_confidence: float) -> None:
         self._smoothing, self._min_confidence = smoothing, min_confidence
         self._mean: npt.NDArray[np.float64] | None = None
         self._time = 0.0
-        self._shown = 0
+        self._label = 0
         self._certain = True
 
     def update(self, prediction: Float32, classes: int, time_s: float) -> tuple[Float32, int, bool]:
-        """Add one frame at `time_s` seconds, which do not decrease.
+        """Add the prediction of a frame, at non-decreasing times in seconds.
 
-        `prediction` is float32: as many probabilities as `classes`, then other values to smooth. Returns the smoothed
-        prediction; the index of the class to show; whether it reaches the confidence threshold.
+        `prediction` is float32: `classes` probabilities, then other values to smooth. Returns the smoothed prediction,
+        the index of the label, and whether the label reaches the confidence threshold.
         """
         mean, margin, seconds = prediction.astype(np.float64), self._smoothing.margin, self._smoothing.seconds
         fresh = self._mean is None or seconds == 0
@@ -203,8 +203,8 @@ class Smoother:
             mean = self._mean + weight * (mean - self._mean)
         self._mean, self._time = mean, time_s
         best = int(np.argmax(mean[:classes]))
-        if fresh or mean[best] - mean[self._shown] > margin:
-            self._shown = best
+        if fresh or mean[best] - mean[self._label] > margin:
+            self._label = best
         rise = 0.0 if self._certain or fresh else min(margin, (1 - self._min_confidence) / 2)
-        self._certain = bool(mean[self._shown] >= self._min_confidence + rise)
-        return mean.astype(np.float32), self._shown, self._certain
+        self._certain = bool(mean[self._label] >= self._min_confidence + rise)
+        return mean.astype(np.float32), self._label, self._certain

@@ -1,4 +1,4 @@
-"""Read videos with PyAV: every frame upright, with square pixels, at the time at which players show it."""
+"""Video reading with PyAV: upright frames with square pixels, at the times at which players show them."""
 
 import itertools
 import time
@@ -17,30 +17,30 @@ from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS
 from emodet.inference.sources import hide_password
 
-# PyAV is imported where it is used: who recognises pictures does not wait for it.
+# PyAV is imported where it is used: pictures do not need it.
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
 
-# Containers that hold their frames themselves. Playlists (HLS, DASH, ffconcat) name other files for FFmpeg to open: an
-# untrusted one would show what lies on this machine.
+# Containers that contain their frames. Playlists (HLS, DASH, ffconcat) name other files for FFmpeg to open: an
+# untrusted playlist could reveal files of this machine.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,dv,ivf,m4v,h264,hevc,mjpeg"
 )
 _NETWORK = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpt,crypto"
 _TIMEOUT_S = 10.0
 FALLBACK_RATE, MAX_RATE = 25.0, 1000.0  # frames per second
-_MISSING_SHARE, _MISSING_FRAMES = 0.02, 2  # tolerance before a file counts as cut off
+_MISSING_SHARE, _MISSING_FRAMES = 0.02, 2  # missing frames up to which a file does not count as cut off
 _MAX_READ_ERRORS = 100
-# Frames that damage takes leave a gap in the times. Recordings of a variable frame rate have gaps too: one of this
-# length counts as damage if an error is at most this many packets ago, or as many packets as are missing gave no frame.
+# Lost frames leave a gap in the time stamps, but so does a variable frame rate. A gap of this length counts as damage
+# if the last error was at most this many packets ago, or if as many packets decoded to no frame.
 _GAP_FRAMES, _AFTER_ERROR_PACKETS = 2, 64
 _VARIABLE = 0.8
 _BT709, _UNSPECIFIED, _HD_HEIGHT = 1, 2, 720
 _ASF_FILE_PROPERTIES, _ASF_BYTES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365"), 1 << 16
 _TS_PACKETS = (188, 192, 204)  # bytes
-_SKIPPED_BYTES = 1000  # between two packets of a Matroska file: FFmpeg passed over damage without an error
+_SKIPPED_BYTES = 1000  # a larger gap between packets of a Matroska file is damage that FFmpeg skipped silently
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class Frame:
     """One frame of a video.
 
     Attributes:
-        index: From 0, also counting frames that were skipped.
+        index: Number of the frame from 0; skipped frames count too.
         time_s: Seconds since the start of the video, or since the first frame of a live source.
         image_rgb: uint8, (H, W, 3), RGB.
-        taken_s: `time.perf_counter` when it was decoded.
+        taken_s: Value of `time.perf_counter` when the frame was decoded.
     """
 
     index: int
@@ -61,27 +61,27 @@ class Frame:
 
 
 class VideoReader(AbstractContextManager["VideoReader", None]):
-    """A video file, or the URL of one; a context manager. Iterating gives every frame, once.
+    """A video file or its URL; a context manager. Iteration yields every frame once.
 
     Rotation, mirroring and the pixel aspect ratio are applied. Damaged frames are skipped and counted.
 
     Attributes:
-        name: For messages, without a password.
-        frame_rate: Average frames per second; 25 if the file does not say.
+        name: Name for messages, without a password.
+        frame_rate: Average frames per second; 25 if the file does not contain it.
         frame_count: Expected number of frames; 0 if unknown.
-        duration_s: In seconds; None if unknown.
-        has_end: Whether it is a file, also at a web address, not a live stream.
+        duration_s: Duration in seconds; None if unknown.
+        has_end: Whether it is a file, possibly at a web address, and not a live stream.
         size: Width and height in pixels, as displayed.
-        start_s: Time stamp of the file that counts as 0 s, in seconds.
-        damaged: Frames so far that could not be decoded or, by their times, are missing after an error.
-        partly_damaged: Frames so far that were decoded with errors.
+        start_s: Time stamp in the file that corresponds to 0 s, in seconds.
+        damaged: Number of frames so far that could not be decoded, or are missing after an error.
+        partly_damaged: Number of frames so far that were decoded with errors.
         dropped: 0; see `LiveVideo`.
     """
 
     def __init__(self, address: Path | str, *, max_pixels: int | None = MAX_PIXELS) -> None:
         """Open the video and decode its first frame.
 
-        `EmodetError` if it is missing, no video, a playlist, or its frames exceed `max_pixels` (None: no limit).
+        Raises `EmodetError` if it is missing, no video, a playlist, or its frames exceed `max_pixels` (None: no limit).
         """
         self.address, self.name = address, hide_password(str(address))
         self._max_pixels = max_pixels
@@ -98,25 +98,25 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
 
         container = self._container
         self._stream = stream = cast(Any, container.streams.best("video"))
-        if stream is None or stream.disposition & Disposition.attached_pic:  # the cover of a piece of music
+        if stream is None or stream.disposition & Disposition.attached_pic:  # cover art
             raise EmodetError(f"{self.name}: there is no video track in this file")
         if stream.codec_context is None:
-            raise EmodetError(f"{self.name}: cut off before its first frame, or of a codec that is not supported")
-        # Frame threads delay each frame, which a live stream must not.
+            raise EmodetError(f"{self.name}: cut off before its first frame, or its codec is not supported")
+        # Frame threads would delay the frames of a live stream.
         stream.thread_type = "SLICE" if "://" in str(self.address) else "AUTO"
         stream.codec_context.thread_count = min(4, available_cores())
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.frame_rate = rate if 0 < rate <= MAX_RATE else FALLBACK_RATE
-        # AVI has no presentation times: those that FFmpeg makes up for B-frames are out of order.
+        # AVI has no presentation times; those that FFmpeg generates for B-frames are out of order.
         self._by_dts = container.format.name == "avi" and stream.codec_context.has_b_frames
         self._is_avi, self._is_matroska = container.format.name == "avi", "matroska" in container.format.name
         self.start_s = self._start_s()
         self.duration_s = container.duration / 1e6 if container.duration else None
         if self.duration_s and self._is_matroska and 0 < self.start_s < self.duration_s:
-            self.duration_s -= self.start_s  # many writers store the last time stamp
+            self.duration_s -= self.start_s  # many muxers store the last time stamp as the duration
         self.has_end = bool(container.duration) or (container.size > 0 and container.format.name != "mpjpeg")
         self._short = "://" not in str(self.address) and _is_short(Path(self.address), container.format.name)
-        # Kept here: a stream must not be used after its container is closed.
+        # Stored here, because a stream must not be used after its container is closed.
         self._ratio = float(stream.sample_aspect_ratio or 1)
         self._stored_frames, self._video_end_s = int(stream.frames), None
         if stream.duration is not None and stream.time_base is not None:
@@ -126,7 +126,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
         self._packets = self._shown = self._missing = self._gaps = 0
         self._gave_up = False
         self._next_byte = float("inf")
-        self._error_at = float("-inf")  # packets that were read before the last error
+        self._error_at = float("-inf")  # number of packets read before the last error
         self._read_s = self._video_read_s = float("-inf")
         self._last_s: float | None = None
         self._shift_s = 0.0
@@ -143,7 +143,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
         return self.frames()
 
     def frames(self, every: int = 1) -> Generator[Frame, None, None]:
-        """Every `every`-th frame, beginning with the first; then `EmodetError` if the file is cut off."""
+        """Yield every `every`-th frame from the first on; at the end raise `EmodetError` if the file is cut off."""
         index = -1
         try:
             for index, decoded in enumerate(self._decoded):
@@ -156,7 +156,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
             self.close()
         if self._cut_off():
             of = f" of {self.frame_count}" if self.frame_count > index + 1 else ""
-            raise EmodetError(f"{self.name}: the file ends early, after {index + 1}{of} frames; those were recognised")
+            raise EmodetError(f"{self.name}: the file ends early, after {index + 1}{of} frames, which were recognised")
 
     def close(self) -> None:
         """Close the file."""
@@ -173,7 +173,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
                 for packet in self._container.demux():
                     yield from self._decode_packet(packet)
                 return
-            except av.FFmpegError:  # damaged container: FFmpeg looks for the next packet
+            except av.FFmpegError:  # damaged container: FFmpeg continues with the next packet
                 self._error_at = self._packets
         self._gave_up = True
 
@@ -193,7 +193,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
                 self._video_read_s = max(self._video_read_s, end_s)
         if not own:
             return
-        self._packets += packet.size > 0 and not packet.is_discard  # an edit list leaves frames out
+        self._packets += packet.size > 0 and not packet.is_discard  # an edit list discards packets
         if packet.is_corrupt:
             self._error_at = self._packets
         try:
@@ -209,14 +209,14 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
             yield frame
 
     def _start_s(self) -> float:
-        """The container's start, so that a video track that begins after the sound keeps its delay."""
+        """Return the start of the container, so that a video track that begins after the sound keeps its delay."""
         video, container = self._stream.start_time, self._container.start_time
         if video is None:
             return (container or 0) / 1e6
         video_s = float(video * self._stream.time_base)
         if container is None or abs(container / 1e6 - video_s) < 2e-6:
             return video_s
-        # A negative start is priming of the audio codec, which players do not show.
+        # A negative start is audio codec priming, which players skip.
         return min(video_s, max(container / 1e6, 0.0))
 
     def _time_s(self, frame: "av.VideoFrame") -> float:
@@ -236,7 +236,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
         return self._last_s
 
     def _count_missing(self, time_s: float) -> None:
-        """Count the frames that are missing between the last one and a time."""
+        """Count the missing frames between the last frame and a time."""
         if self._last_s is None:
             return
         found = self._shown / (self._last_s + 1 / self.frame_rate)
@@ -254,7 +254,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
         width = round(frame.width * max(1, self._ratio))
         height = round(frame.height / self._ratio) if 0 < self._ratio < 1 else frame.height
         self._check_pixels(width, height)
-        # As browsers do; FFmpeg takes whatever does not name its colours as BT.601.
+        # As in browsers; FFmpeg assumes BT.601 for every video without a colour space.
         colours = _BT709 if frame.colorspace == _UNSPECIFIED and frame.height >= _HD_HEIGHT else None
         interpolation = "BICUBIC" if (width, height) != (frame.width, frame.height) else None
         rgb = self._reformatter.reformat(frame, width, height, "rgb24", colours, interpolation=interpolation)
@@ -277,16 +277,16 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
             found = max(self._packets, round((self._video_read_s - self.start_s) * self.frame_rate))
             return self._stored_frames - found > _MISSING_FRAMES + self._stored_frames * _MISSING_SHARE
         if self._video_end_s is not None:
-            end_s, found_s = self._video_end_s, self._video_read_s
-        elif self.duration_s is not None:  # that of the longest track
-            end_s, found_s = self.start_s + self.duration_s, self._read_s
+            end_s, read_s = self._video_end_s, self._video_read_s
+        elif self.duration_s is not None:  # duration of the longest track
+            end_s, read_s = self.start_s + self.duration_s, self._read_s
         else:
             return self._gave_up
-        return end_s - found_s > _MISSING_FRAMES / self.frame_rate + (end_s - self.start_s) * _MISSING_SHARE
+        return end_s - read_s > _MISSING_FRAMES / self.frame_rate + (end_s - self.start_s) * _MISSING_SHARE
 
 
 def open_container(address: Path | str, *, max_pixels: int | None = None) -> "InputContainer":
-    """Open a file or a URL so that it can open no other file; `EmodetError` if it is no video container."""
+    """Open a file or URL with PyAV, without access to other files; raise `EmodetError` if it is not a video."""
     import av
 
     text, name = str(address), hide_password(str(address))

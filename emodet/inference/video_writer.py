@@ -1,4 +1,4 @@
-"""Write videos that browsers play: H.264 in MP4, each frame at its own time, with the sound of the source."""
+"""Video writing: H.264 in MP4, playable in browsers, with a time per frame and the sound of the source."""
 
 import functools
 from collections.abc import Generator, Iterator
@@ -19,15 +19,15 @@ from emodet.files import atomic_path
 from emodet.inference.video_reader import VideoReader, open_container
 
 _TIME_BASE = Fraction(1, 90_000)
-_SOUND_GAP_S = 0.1  # silence in the sound; less is rounding
-_COPIED_SOUND = frozenset(["aac", "mp3", "opus"])  # browsers play these in MP4; others become AAC
+_SOUND_GAP_S = 0.1  # minimum length of silence; shorter gaps are rounding
+_COPIED_SOUND = frozenset(["aac", "mp3", "opus"])  # playable in MP4 by browsers; other codecs are converted to AAC
 _BT709, _LIMITED_RANGE = 1, 1
 
 
 class VideoWriter:
-    """A context manager that takes frames. The file appears under its name when it is complete, also after an error.
+    """Writes frames to a video file; a context manager. The file has its final name only when it is complete.
 
-    Every method raises `EmodetError` if the file cannot be written.
+    After an error it contains the frames so far. All methods raise `EmodetError` if the file cannot be written.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class VideoWriter:
         """Start the encoder.
 
         Args:
-            path: An ``.mp4``; an existing file is replaced.
-            size: Width and height in pixels. Other frames are resized to it; an odd side grows by one pixel.
+            path: Path of the ``.mp4``; an existing file is replaced.
+            size: Width and height in pixels, to which frames are resized; an odd side is padded by one pixel.
             frame_rate: Average frames per second, for the encoder's rate control.
-            source: A video whose first audio track is copied, or converted to AAC; None for no sound.
+            source: Video with the audio track to copy or, if necessary, convert to AAC; None for no sound.
         """
         self.path, self.size = path, size
         self._last = -1
@@ -47,7 +47,7 @@ class VideoWriter:
         self._errors = functools.partial(os_errors, f"{path}: the video could not be written", "", av.FFmpegError)
         with self._errors(), ExitStack() as stack:
             partial = stack.enter_context(atomic_path(path))
-            # faststart: browsers play it before it is loaded completely.
+            # faststart: browsers can play the file before it is loaded completely.
             self._container = av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"})
             stack.callback(self._container.close)
             rate, options = Fraction(frame_rate).limit_denominator(100_000), {"preset": "veryfast", "crf": "21"}
@@ -59,18 +59,18 @@ class VideoWriter:
             context.color_range = _LIMITED_RANGE
             context.thread_count = min(4, available_cores())
             self._sound = _copied_sound(source, self._container)
-            self._sound_s = next(self._sound, None)  # when its next packet is due
+            self._sound_s = next(self._sound, None)  # time of the next packet
             self._open: ExitStack | None = stack.pop_all()
 
     def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with nullcontext() if kind is None else suppress(EmodetError):  # the first error is the one to report
+        with nullcontext() if kind is None else suppress(EmodetError):  # report only the first error
             self.close(rest_of_sound=kind is None)
 
     def write(self, image_rgb: UInt8, time_s: float) -> None:
-        """Add a frame, uint8 (H, W, 3) RGB, shown at a time in seconds, increasing."""
+        """Write a frame, uint8 (H, W, 3) RGB, at an increasing time in seconds."""
         width, height = self.size
         if image_rgb.shape[:2] != (height, width):
             image_rgb = np.asarray(cv2.resize(image_rgb, self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -88,7 +88,7 @@ class VideoWriter:
             self._copy_sound(time_s)
 
     def close(self, *, rest_of_sound: bool = True) -> None:
-        """Finish the file; without `rest_of_sound` the sound ends with the last frame."""
+        """Complete the file; without `rest_of_sound` the sound ends with the last frame."""
         stack, self._open = self._open, None
         if stack is None:
             return
@@ -103,13 +103,13 @@ class VideoWriter:
 
 
 def _copied_sound(source: VideoReader | None, output: Any) -> Generator[float, None, None]:
-    """Copy the first audio track of a video, or convert it to AAC; yields the time of each packet, in s, before it."""
+    """Copy the audio track of a video or convert it to AAC; yields each packet's time in seconds before writing it."""
     if source is None:
         return
     with open_container(source.address) as container:
         track = container.streams.best("audio")
         context: Any = track and track.codec_context
-        if track is None or context is None:  # or of a codec that FFmpeg does not know
+        if track is None or context is None:  # no sound, or an unknown codec
             return
         copied = context.codec.canonical_name in _COPIED_SOUND
         if copied:
@@ -128,7 +128,7 @@ def _copied_sound(source: VideoReader | None, output: Any) -> Generator[float, N
                 with suppress(av.FFmpegError):  # damaged
                     frames = packet.decode()
                 for frame in frames:
-                    # Counted in samples: the clock of a container may be too coarse for AAC's frames.
+                    # Times are counted in samples: a container's time base can be too coarse for AAC's frames.
                     at_s = (end_s or Fraction(0)) if frame.pts is None else frame.pts * frame.time_base
                     if end_s is None or at_s - end_s > _SOUND_GAP_S:
                         end_s = at_s
@@ -141,7 +141,7 @@ def _copied_sound(source: VideoReader | None, output: Any) -> Generator[float, N
 
 
 def _packets(container: Any, track: Any, start_s: float) -> Iterator[Any]:
-    """The packets of a track in order, those after a reset of its clock behind the others."""
+    """Yield the packets of a track with increasing times, also after a reset of the clock."""
     offset, last = round(start_s / track.time_base), None
     with suppress(av.FFmpegError):  # damaged: the sound ends here
         for packet in container.demux(track):

@@ -1,4 +1,4 @@
-"""YuNet through OpenCV, and where its weights are: named, in the user's cache, or downloaded once and checked.
+"""YuNet with OpenCV. Its weights are a file that the user names, or in the user's cache, downloaded once and checked.
 
 Wu, Peng and Yu, "YuNet: a tiny millisecond-level face detector" (2023); weights of opencv_zoo, MIT licence.
 """
@@ -31,24 +31,24 @@ _ERRORS_ONLY = 2
 
 
 class YuNet:
-    """Boxes, five landmarks, scores; on the CPU with OpenCV's threads. Safe to call from several threads."""
+    """Face detector with boxes, five landmarks and scores; uses OpenCV's threads on the CPU. Thread-safe."""
 
     name = "yunet"
     min_score = _MIN_SCORE
     sure_score, sure_large_score = 0.85, 0.92
 
     def __init__(self, path: Path) -> None:
-        """Load the weights; `EmodetError` if there is no such file or OpenCV cannot load it."""
+        """Load the weights; raises `EmodetError` if the file does not exist or OpenCV cannot load it."""
         if not path.is_file():
             raise EmodetError(f"YuNet's weights {path}: no such file")
         self.path = path.resolve()
         self.description = f"yunet ({path})"
-        # The OpenCV object keeps its input size and buffers between calls: one call at a time.
+        # The OpenCV object stores its input size and buffers, so only one call can run at a time.
         self._lock = threading.Lock()
         self._input = (320, 320)
         level = cv2.utils.logging.setLogLevel(_ERRORS_ONLY)  # OpenCV 5 warns about a default target
         try:
-            # Not read by OpenCV, which cannot open every path on Windows.
+            # Read here, because OpenCV cannot open every path on Windows.
             data = np.frombuffer(read_regular(path, _MAX_FILE), dtype=np.uint8)
             self._network = cv2.FaceDetectorYN.create(
                 "onnx", data, np.empty(0, dtype=np.uint8), self._input, _MIN_SCORE, _OVERLAP, 5000
@@ -75,16 +75,16 @@ class YuNet:
                 self._network.setInputSize(size)
                 self._input = size
             self._network.setScoreThreshold(_MIN_SCORE if min_score is None else min_score)
-            _, found = self._network.detect(bgr)
-        if found is None:
+            _, faces = self._network.detect(bgr)
+        if faces is None:
             return ()
-        rows = sorted(np.asarray(found, dtype=np.float64), key=lambda row: -row[14])
-        faces = (_detection(row) for row in rows if np.isfinite(row).all() and min(row[2:4]) > 0)
-        return enlarged(faces, small, image_rgb)
+        rows = sorted(np.asarray(faces, dtype=np.float64), key=lambda row: -row[14])
+        detections = (_detection(row) for row in rows if np.isfinite(row).all() and min(row[2:4]) > 0)
+        return enlarged(detections, small, image_rgb)
 
 
 def weights() -> Path:
-    """Path of the weights, downloaded once into the user's cache; `EmodetError` if that fails."""
+    """Return the path of the weights; download them once into the user's cache; raise `EmodetError` if that fails."""
     if installed := installed_weights():
         return installed
     # Deferred: half of the import time of a recognizer.
@@ -100,18 +100,18 @@ def weights() -> Path:
         raise EmodetError(f"YuNet's weights could not be downloaded ({problem}). {way_out}") from None
     digest = hashlib.sha256(data).hexdigest()
     if digest != SHA256:
-        raise EmodetError(f"YuNet's weights from {URL} have SHA-256 {digest}, not {SHA256}: not used. {way_out}")
+        raise EmodetError(f"YuNet's weights from {URL} have SHA-256 {digest}, expected {SHA256}. {way_out}")
     with os_errors(f"YuNet's weights could not be written to {path}", f". {way_out}"):
         write_atomically(path, data)
     return path
 
 
 def installed_weights() -> Path | None:
-    """Path of the weights: what `VARIABLE` names, else the user's cache, else None."""
-    if named := os.environ.get(VARIABLE):
-        if not Path(named).is_file():
-            raise EmodetError(f"{VARIABLE}={named}: no such file")
-        return Path(named)
+    """Return the path of the weights: the variable `VARIABLE`, else the user's cache, else None."""
+    if path := os.environ.get(VARIABLE):
+        if not Path(path).is_file():
+            raise EmodetError(f"{VARIABLE}={path}: no such file")
+        return Path(path)
     with suppress(OSError):
         if sha256_of(_cached()) == SHA256:
             return _cached()
@@ -119,7 +119,7 @@ def installed_weights() -> Path | None:
 
 
 def _cached() -> Path:
-    """Where the operating system keeps such files of the user's."""
+    """Return the path of the weights in the user's cache folder."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

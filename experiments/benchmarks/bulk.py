@@ -26,7 +26,7 @@ from recognise import wandering_faces
 
 from emodet.cpu import available_cores
 from emodet.inference.batch import Batch
-from emodet.inference.opening import opened
+from emodet.inference.opening import open_images
 from emodet.inference.processes import PICTURES, recognise_in_processes
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.sources import find_sources
@@ -89,7 +89,8 @@ def write_pictures(folder: Path, count: int, parquet: bool) -> str:
 
 def decoded_a_second(name: str) -> float:
     started = time.perf_counter()
-    return sum(item.image_rgb is not None for item in opened(find_sources([name]))) / (time.perf_counter() - started)
+    count = sum(item.image_rgb is not None for item in open_images(find_sources([name])))
+    return count / (time.perf_counter() - started)
 
 
 def recognised_a_second(batch: Batch, count: int, name: str) -> float:

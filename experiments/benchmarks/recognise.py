@@ -181,7 +181,7 @@ def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]
     follower = Follower()
 
     def follow(frame: np.ndarray) -> None:
-        follower.look(frame)
+        follower.add_frame(frame)
         follower.follow(faces)
 
     measure("following one face", follow)

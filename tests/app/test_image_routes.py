@@ -132,7 +132,7 @@ def test_the_prior(serve, tmp_path, portrait):
     with serve(models=(str(own), str(fair))) as client:
         answer = client.post("/v1/recognize?prior=balanced&model=fair", content=portrait)
         message = refusal(client.post("/v1/recognize?prior=balanced", content=portrait), 422, "bad_value")
-    assert "own does not state" in message
+    assert "own lacks the class shares" in message
     (face,), (other,) = (
         Recognizer(fair, detector="centerface", threads=1, prior=prior)(decode_rgb(portrait))
         for prior in ("balanced", "trained")

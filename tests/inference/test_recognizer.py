@@ -78,7 +78,7 @@ def test_every_method_takes_any_kind_of_image(recognizer, result, astronaut, png
 
 @pytest.mark.parametrize("address", ["/text", "/missing"])
 def test_an_address_without_a_picture(recognizer, server, address):
-    with pytest.raises(EmodetError, match=rf"{address}.*(name|download)"):
+    with pytest.raises(EmodetError, match=rf"{address}.*(use|download)"):
         recognizer(server + address)
 
 

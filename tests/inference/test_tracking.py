@@ -45,16 +45,16 @@ def test_the_follower_moves_boxes_and_landmarks_with_the_picture(astronaut):
     follower = Follower()
     points = ((72.0, 78.0), (96.0, 78.0), (84.0, 90.0), (74.0, 98.0), (94.0, 98.0))
     moved = start = Detection((60.0, 35.0, 115.0, 105.0), points, 1.0)
-    follower.look(frames[0])
+    follower.add_frame(frames[0])
     assert follower.follow([start]) == [None]  # seen only once
     for frame in frames[1:]:
-        follower.look(frame)
+        follower.add_frame(frame)
         (moved,) = follower.follow([moved])
     np.testing.assert_allclose(moved.box, np.array(start.box) + np.tile((28, 14), 2), atol=2)
     np.testing.assert_allclose(moved.landmarks, np.add(start.landmarks, (28, 14)), atol=2)
     # Gone, and another size: a camera that came back.
     for frame in (np.full_like(frames[0], 120), np.zeros((100, 90, 3), dtype=np.uint8)):
-        follower.look(frame)
+        follower.add_frame(frame)
         assert follower.follow([moved]) == [None]
     assert follower.follow([]) == []
 

@@ -139,7 +139,7 @@ def test_before_there_is_a_checkpoint_it_says_so(command, refused, small, tmp_pa
     arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 130
     said = capfd.readouterr()
-    assert "stopped by SIGINT before there was a checkpoint" in said.err
+    assert "stopped by SIGINT before the first checkpoint" in said.err
     assert "curves" not in said.out + said.err
     assert "there is no checkpoint to resume from" in refused("emodet.train", f"resume={tmp_path}")
 

@@ -1,7 +1,7 @@
-"""The files of the page by relative URL, to be served, or written by ``python -m emodet.export format=web output=DIR``.
+"""Files of the page, for the server and for ``python -m emodet.export format=web output=DIR``.
 
-The page runs the model file and the detector in the browser. Their parameters (crop, classes, thresholds, smoothing)
-are in ``page.json``, which is made here from the definitions that Python uses.
+The page runs the model file and the detector in the browser. ``page.json`` contains their parameters (crop, classes,
+thresholds, smoothing), generated from the Python definitions.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ from emodet.installation import exit_status
 from emodet.modelfile import DEFAULT_MODEL, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 
-# Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
-# the time of that for videos.
+# Size at which camera frames are searched for faces, in pixels along the longer side. In one WebAssembly thread this
+# takes half the time of the size for videos.
 _LIVE_SIDE = 320
-_LIVE_EVERY_S = 0.4  # between two searches, in which faces are tracked
-_USUAL_RATE = 25  # frames per second of the videos that `DETECT_EVERY` is meant for
+_LIVE_EVERY_S = 0.4  # interval of face detection; in between, faces are tracked
+_USUAL_RATE = 25  # frames per second for which `DETECT_EVERY` is chosen
 
 FOLDER = Path(__file__).parent
 
 _OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js", "samples")
 _RUNTIME = ("runtime/ort.js", "runtime/ort-wasm-simd-threaded.js", "runtime/ort-wasm-simd-threaded.wasm.gzip")
-# Optional: another 7 MB.
+# Optional, 7 MB.
 _WEBGPU = (
     *("runtime/ort-webgpu.js", "runtime/ort-wasm-simd-threaded.asyncify.js"),
     "runtime/ort-wasm-simd-threaded.asyncify.wasm.gzip",
@@ -45,10 +45,10 @@ _FORMAT_VERSION = 1
 
 
 def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str, bytes]:
-    """Collect the files of the page: relative URL to content. Nothing is loaded from other origins.
+    """Collect the contents of the page's files by relative URL. The page loads nothing from other origins.
 
-    `path` is a model file, `server` what the page must know about its server, as JSON values. `EmodetError` if the
-    model file is not one of emodet's, or the installation lacks the runtime.
+    `path` is a model file, `server` a description of the page's server as JSON types. Raises `EmodetError` if the model
+    file is invalid, or the installation lacks the runtime.
     """
     info, model = read_model_file(path).info, path.read_bytes()
     weights = centerface.weights_file().read_bytes()
@@ -80,9 +80,9 @@ def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str,
 
 
 def write_folder(files: Mapping[str, bytes], output: Path) -> Path:
-    """Write the result of `page_files` to a folder, which is created, or empty; returns it.
+    """Write the result of `page_files` to a new or empty folder; returns the folder.
 
-    `EmodetError` if the folder is not empty, or cannot be written.
+    Raises `EmodetError` if the folder is not empty or cannot be written.
     """
     with os_errors(f"output={output}: cannot be written"):
         if output.exists() and any(output.iterdir()):
@@ -106,7 +106,7 @@ def _detector_settings() -> dict[str, Any]:
 
 
 def model_card(model: Path) -> str | None:
-    """The model card (Markdown) in the folder of a model file, if there is one."""
+    """Read the model card (Markdown) in the folder of a model file; None if there is none."""
     card = model.with_name("MODEL_CARD.md")
     return card.read_text(encoding="utf-8") if card.is_file() else None
 
@@ -116,8 +116,8 @@ def _shipped_files() -> Iterator[tuple[str, bytes]]:
     if missing:
         raise EmodetError(
             f"the page's runtime (ONNX Runtime Web) is not in this installation: {', '.join(missing)} missing. In a "
-            "checkout, `make page` gets it; it needs Node.js 18 or newer with npm (nodejs.org, or `apt install nodejs "
-            "npm`). Wheels built afterwards contain it"
+            "checkout, `make page` downloads it; this needs Node.js 18 or newer with npm (nodejs.org, or `apt install "
+            "nodejs npm`). Wheels built afterwards contain it"
         )
     more = _WEBGPU if all((FOLDER / name).is_file() for name in _WEBGPU) else ()
     for name in (*_OWN, *_RUNTIME, *more):
@@ -128,7 +128,7 @@ def _shipped_files() -> Iterator[tuple[str, bytes]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page as ``KEY=VALUE`` arguments say. Returns the exit status."""
+    """Write the page with the options in ``KEY=VALUE`` arguments; returns the exit status."""
     return exit_status(lambda: _write_page(arguments))
 
 
@@ -137,12 +137,12 @@ def _write_page(arguments: Sequence[str]) -> int:
     for argument in arguments:
         key, sign, value = argument.partition("=")
         if not sign or key not in _ARGUMENTS:
-            raise EmodetError(f"{argument}: format=web takes output=DIR and model=FILE.onnx")
+            raise EmodetError(f"{argument}: format=web accepts only output=DIR and model=FILE.onnx")
         settings[key] = value
     if settings["format"] != "web":
         raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8]")
     if not settings.get("output"):
-        raise EmodetError("format=web needs a folder to write the page to: output=DIR")
+        raise EmodetError("format=web needs a folder for the page: output=DIR")
     output = expanded(settings["output"])
     files = page_files(model_path(settings.get("model", DEFAULT_MODEL)))
     write_folder(files, output)
