@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,8 +119,8 @@ class Packing:
             with held:
                 if not self.is_made:  # another process may have made it in the meantime
                     self._make(report)
-                # Whoever still waits for this lock finds the pack.
-                Path(lock.lock_file).unlink(missing_ok=True)
+                with suppress(PermissionError):  # Windows keeps a file that is open
+                    Path(lock.lock_file).unlink(missing_ok=True)  # whoever still waits for this lock finds the pack
         return Pack(self.folder)
 
     def _make(self, report: Report) -> None:
@@ -244,7 +244,7 @@ class _Run:
         if len(rows) < len(results):  # late, as what fails before it continues with all crops in their places
             _keep_rows(self.folder / IMAGES, rows)
         for name in (IMAGES, TABLE):
-            with (self.folder / name).open("rb") as stream:
+            with (self.folder / name).open("r+b") as stream:  # Windows syncs what may be written alone
                 os.fsync(stream.fileno())
         write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2))
         (self.folder / _JOURNAL).unlink()
