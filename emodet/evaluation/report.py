@@ -17,8 +17,8 @@ from emodet.evaluation import corruptions, plots
 from emodet.evaluation.outputs import ALL_FACES, Predict
 from emodet.evaluation.pages import contact_sheet, encode_image, render
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, evaluate_predictions
-from emodet.evaluation.table import TITLES, format_interval, format_score, method
+from emodet.evaluation.scores import MAIN_SCORES, Evaluation, evaluate_predictions
+from emodet.evaluation.table import TITLES, coverages, format_interval, format_score, method
 from emodet.files import csv_text, write_files
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
@@ -71,7 +71,7 @@ def write_report(
         titles=TITLES,
         main=MAIN_SCORES,
         confusions=_confusions(evaluation),
-        coverages=[f"{share:g}" for share in COVERAGES],
+        coverages=coverages(evaluation),
         figures=figures,
         robustness=robustness,
         corruptions=corruptions.CORRUPTIONS,

@@ -60,14 +60,19 @@ def format_table(evaluation: Evaluation) -> str:
     dimensions += [_row(evaluation, name, [f"{kind}_{name}" for kind in ("ccc", "rmse", "sagr")])
                    for name in evaluation.dimensions]  # fmt: skip
     coverage = [["coverage", "threshold", "accuracy", "95 % interval"]]
-    for share in COVERAGES:
-        cells = [evaluation[f"{kind}@{share:g}"] for kind in ("coverage", "threshold", "accuracy")]
+    for share in coverages(evaluation):
+        cells = [evaluation[f"{kind}@{share}"] for kind in ("coverage", "threshold", "accuracy")]
         coverage.append([*map(format_score, cells), format_interval(cells[-1])])
     sections += [section for section in (classes, sources, dimensions, coverage) if len(section) > 1]
     first = max(len(row[0]) for section in sections for row in section)
     tables = ["\n".join(_aligned(section, first)) for section in sections]
     head = f"{evaluation.data}, split {evaluation.split}: {evaluation.faces:,} face{'s' * (evaluation.faces != 1)}"
     return "\n\n".join([head, *tables, "\n".join([*evaluation.notes, method(evaluation)])])
+
+
+def coverages(evaluation: Evaluation) -> list[str]:
+    """The shares of `COVERAGES`, but one of those that keep the same of a few faces."""
+    return list({evaluation[f"coverage@{share:g}"].value: f"{share:g}" for share in COVERAGES}.values())
 
 
 def method(evaluation: Evaluation) -> str:
