@@ -52,7 +52,7 @@ def push_to_hub(
     Raises:
         EmodetError: The file is not a model file, huggingface_hub is not installed, or the upload fails.
     """
-    api = needed("huggingface_hub", "the hub", "hub").HfApi(token=token)
+    api = needed("huggingface_hub", "push_to_hub", "hub").HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder, repo_id=repo_id)
         try:
@@ -77,7 +77,7 @@ def from_pretrained(repo: str | os.PathLike[str], *, revision: str | None = None
     if (folder := Path(repo)).is_dir():
         require(revision is None, "revision", revision, f"None, since {repo} is a folder")
         return Recognizer(folder / MODEL, **options)
-    library = needed("huggingface_hub", "the hub", "hub")
+    library = needed("huggingface_hub", f"repo={repo}: there is no such folder, and a repository of the Hub", "hub")
     try:
         file = library.hf_hub_download(os.fspath(repo), MODEL, revision=revision)
     except Exception as problem:  # see `push_to_hub`
