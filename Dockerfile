@@ -3,8 +3,9 @@
 # then http://127.0.0.1:8000/?token=choose-your-own
 FROM node:22-slim AS page
 COPY emodet/app/page /page
+WORKDIR /page
 # As `make page` does.
-RUN cd /page && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
+RUN npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
 
 FROM python:3.12-slim
 # What opencv-python links against.
