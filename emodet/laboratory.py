@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from types import TracebackType
 
 from emodet.errors import EmodetError
-from emodet.installation import exit_with, install, named, version_of
+from emodet.installation import exit_with, install, named, spelled, version_of
 
 _NEEDED = ("torch", "lightning", "torchmetrics", "albumentations", "hydra", "pyarrow", "matplotlib")
 _ONE_FOLDER = ("opencv-python", "opencv-python-headless")
@@ -22,6 +22,7 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
         extra: The extra that this command needs besides `train`.
         needs: The modules of that extra.
     """
+    asked = module == "__main__" and bool({"--help", "-h"} & set(sys.argv))
     try:
         if module == "__main__":
             sys.excepthook = _without_traceback_of_ctrl_c
@@ -29,12 +30,14 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
         if module == "__main__":
             from emodet.command_line import checked_arguments, help_text, require_experiment
 
-            if {"--help", "-h"} & set(sys.argv):
+            if asked:
                 text = help_text(command, purpose or "", sys.argv[1:])
                 exit_with(lambda: print(text))
             sys.argv[1:] = checked_arguments(command, sys.argv[1:])
             require_experiment(command, sys.argv[1:])
     except EmodetError as problem:
+        if asked:
+            print(spelled(purpose or "").replace("``", "`").strip(), end="\n\n", flush=True)
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
 
