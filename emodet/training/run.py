@@ -117,13 +117,12 @@ def describe_run(
     if absent:
         present = ",".join(name for name in data.class_names if name not in absent)
         log.info("no training face shows %s; data.classes=[%s] trains a net without", ", ".join(absent), present)
-    measured = f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
+    measured = f"{len(splits.val):,} val ({splits.val_name}), {len(splits.test):,} test ({splits.test_name})"
     if splits.val_name == splits.test_name:
-        measured = f"{len(splits.test)} val and test ({splits.test_name})"
-    log.info(
-        "%s: %d training, %s faces; %s; everything goes to %s",
-        *(data.pack.manifest["title"], len(splits.train), measured, cost, run.path),
-    )
+        measured = f"{len(splits.test):,} val and test ({splits.test_name})"
+    measured = measured.replace("val (val)", "val").replace("test (test)", "test")
+    title = data.pack.manifest["title"]
+    log.info("%s: %s training, %s faces; %s; run folder: %s", title, f"{len(splits.train):,}", measured, cost, run.path)
 
 
 def draw_curves(run: RunFolder) -> None:
