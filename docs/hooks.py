@@ -19,9 +19,17 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from emodet.installation import project_url
+
 ROOT = Path(__file__).parents[1]
 RECORDS = ("experiments/*.md", "experiments/*.png", "experiments/*.csv", "experiments/*.json", "emodet/weights/*.md")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Link to the project, if it has an address."""
+    config.repo_url, config.repo_name = project_url(), "emodet"
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

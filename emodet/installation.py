@@ -101,6 +101,17 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
+def project_url() -> str | None:
+    """The project's address: ``Repository`` in the ``[project.urls]`` of pyproject.toml; None while it has none."""
+    from importlib import metadata
+
+    with suppress(metadata.PackageNotFoundError):
+        for entry in metadata.metadata("emodet").get_all("Project-URL", []):
+            if entry.startswith("Repository, "):
+                return str(entry.removeprefix("Repository, "))
+    return None
+
+
 class Terminated(KeyboardInterrupt):
     """Raised on SIGTERM."""
 

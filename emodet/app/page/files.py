@@ -21,7 +21,7 @@ from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import DETECT_EVERY, PATIENCE_S, Smoothing
-from emodet.installation import exit_status
+from emodet.installation import exit_status, project_url
 from emodet.modelfile import DEFAULT_MODEL, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 
@@ -58,6 +58,7 @@ def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str,
     description = {
         "format_version": _FORMAT_VERSION,
         "emodet": __version__,
+        "project": project_url(),
         "server": server,
         "webgpu": _WEBGPU[0] in files,
         "runtime_bytes": {name: len(content) for name, content in files.items() if name.endswith(".gzip")},

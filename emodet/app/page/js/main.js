@@ -48,6 +48,7 @@ async function start() {
   }
   byId("version").textContent = about.emodet;
   if (about.server) Object.assign(byId("docs"), { href: "docs", hidden: false });
+  if (about.project) Object.assign(byId("project"), { href: about.project, hidden: false });
   const bar = byId("loading-bar");
   const wasm = Object.entries(about.runtime_bytes).find(([name]) => !name.includes("asyncify"))[1];
   const size = about.model.bytes + about.detector.bytes + wasm;
