@@ -60,8 +60,8 @@ def format_table(evaluation: Evaluation) -> str:
     dimensions += [_row(evaluation, name, [f"{kind}_{name}" for kind in ("ccc", "rmse", "sagr")])
                    for name in evaluation.dimensions]  # fmt: skip
     coverage = [["coverage", "threshold", "accuracy", "95 % interval"]]
-    for share in coverages(evaluation):
-        cells = [evaluation[f"{kind}@{share}"] for kind in ("coverage", "threshold", "accuracy")]
+    for at in coverages(evaluation):
+        cells = [evaluation[f"{kind}@{at}"] for kind in ("coverage", "threshold", "accuracy")]
         coverage.append([*map(format_score, cells), format_interval(cells[-1])])
     sections += [section for section in (classes, sources, dimensions, coverage) if len(section) > 1]
     first = max(len(row[0]) for section in sections for row in section)
