@@ -64,6 +64,9 @@ def test_any_kind_of_image_gives_the_same_result(recognizer, result, astronaut, 
     assert pickle.loads(pickle.dumps(recognizer))(path) == result
     assert json.loads(json.dumps(result[0].to_dict()))["emotion"] == result[0].emotion
     assert recognizer(f"{server}/face").source.endswith("/face")
+    for address in ("/text", "/missing"):
+        with pytest.raises(EmodetError, match=rf"{address}.*(use|download)"):
+            recognizer(server + address)
 
 
 def test_every_method_takes_any_kind_of_image(recognizer, result, astronaut, png):
@@ -74,12 +77,6 @@ def test_every_method_takes_any_kind_of_image(recognizer, result, astronaut, png
     assert recognizer.crops([picture]) == recognizer.crops([astronaut])
     with pytest.raises(EmodetError, match="cut off"):
         recognizer(Image.open(io.BytesIO(png[:-2000])))
-
-
-@pytest.mark.parametrize("address", ["/text", "/missing"])
-def test_an_address_without_a_picture(recognizer, server, address):
-    with pytest.raises(EmodetError, match=rf"{address}.*(use|download)"):
-        recognizer(server + address)
 
 
 def test_a_result_is_a_tuple_of_faces_that_describe_themselves(result, recognizer, model_path, astronaut):

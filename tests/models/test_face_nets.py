@@ -6,6 +6,7 @@ Tests of the weights of the second, dlib's descriptor net, run where `face-recog
 import hashlib
 import importlib.util
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -41,12 +42,6 @@ def faceres(tmp_path, monkeypatch):
     (tmp_path / "faceres.bin").write_bytes(data)
     monkeypatch.setattr(face_mobilenet, "SHA256", hashlib.sha256(data).hexdigest())
     return tmp_path / "faceres.bin"
-
-
-def test_size_and_outputs():
-    net = FaceMobileNet(7).eval()
-    assert sum(value.numel() for value in FaceMobileNet().parameters()) == 3_217_224
-    assert net(torch.zeros(2, 3, 48, 48)).shape == (2, 7)
 
 
 @pytest.mark.parametrize("contrast", ["crop", "fixed"])
@@ -108,11 +103,11 @@ def normalised(**preprocessing):
     return torch.from_numpy(Preprocessing.from_dict({"size": 112, **preprocessing}).normalise(drawn_face()))
 
 
-def test_gives_logits_for_crops_of_any_size():
-    net = FaceResNet(7).eval()
-    for size in (48, 112, 150):
+def test_parameters_and_logits_for_crops_of_any_size():
+    assert sum(weights.numel() for weights in FaceMobileNet().parameters()) == 3_217_224
+    assert sum(weights.numel() for weights in FaceResNet(7).parameters()) == pytest.approx(5.55e6, rel=0.01)
+    for net, size in product((FaceMobileNet(7).eval(), FaceResNet(7).eval()), (48, 112, 150)):
         assert net(torch.zeros(2, 3, size, size)).shape == (2, 7)
-    assert sum(weights.numel() for weights in net.parameters()) == pytest.approx(5.55e6, rel=0.01)
     with pytest.raises(EmodetError, match=r"net\.input_size=64"):
         FaceResNet(pretrained=False, input_size=64)
 
