@@ -108,7 +108,7 @@ def is_video(start: bytes) -> bool:
 def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     path, name = Path(text), hide_password(text)
     if not text:
-        raise EmodetError("an input name is empty (an unset shell variable?); name a file, or . for this folder")
+        raise EmodetError("an empty name (an unset shell variable?); name a file, or . for this folder")
     if text == "-":
         yield Source("pipe", "-", "-", PurePath("stdin"))
     elif _URL.match(text):
