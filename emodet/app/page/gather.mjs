@@ -1,10 +1,10 @@
 /**
- * Copies what the page takes from npm into runtime/: `npm ci && npm run build`, or `make page`. WEBGPU=1 adds the build
- * that finds faces on a graphics processor, which is 7 MB more.
+ * Copies the page's npm packages into runtime/: `npm ci && npm run build`, or `make page`. WEBGPU=1 adds the build for
+ * face detection on a GPU, 7 MB.
  *
- * The programs are compressed, to a quarter. The page decompresses them, since not every file server would; the ending
- * .gz is avoided because some servers announce it as an encoding, which the browser then removes by itself.
- * Modules are called .js: there are file servers that do not know .mjs and send it as a type that browsers refuse.
+ * The programs are compressed to a quarter. The page decompresses them, since not every file server does; the ending is
+ * not .gz, because some servers declare such files as encoded, and the browser would decompress them itself.
+ * Modules are called .js: some file servers send .mjs with a type that browsers reject.
  */
 
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";

@@ -1,7 +1,7 @@
-/** The page's side of the worker: questions out, answers back. */
+/** Main-thread side of the worker: sends requests, receives results. */
 
 export class Backend {
-  /** @param {(bytes: number) => void} progress called with the size of each piece that the worker loads */
+  /** @param {(bytes: number) => void} progress called with the size of each chunk that the worker loads */
   constructor(progress = () => {}) {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();
@@ -23,7 +23,7 @@ export class Backend {
     };
   }
 
-  /** Ask the worker; see worker.js for what it can be asked. */
+  /** Send a request to the worker; worker.js defines the requests. */
   ask(ask, content = {}, transfer = []) {
     if (this.broken) return Promise.reject(this.broken);
     return new Promise((resolve, reject) => {

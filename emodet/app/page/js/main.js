@@ -1,4 +1,4 @@
-/** Puts the page together: loads what it runs with, then gives each tab its work. */
+/** Entry point: loads description and models, then creates the tabs. */
 
 import { Backend } from "./backend.js";
 import { CameraTab } from "./ui/camera.js";
@@ -9,14 +9,14 @@ import { byId, hideProblem, megabytes, offerPriors, showProblem } from "./ui/pag
 import { tabs } from "./ui/tabs.js";
 import { VideoTab } from "./ui/video.js";
 
-/** Why this browser cannot run the page, or null. */
+/** Return the reason why this browser cannot run the page, or null. */
 function unsupported() {
   const missing = [
     [typeof Worker === "function", "workers"],
     [typeof OffscreenCanvas === "function", "OffscreenCanvas"],
     [typeof createImageBitmap === "function", "createImageBitmap"],
     [typeof DecompressionStream === "function", "DecompressionStream"],
-    // The smallest program with a vector instruction: ONNX Runtime Web has no other build.
+    // The smallest WebAssembly program with a SIMD instruction, which ONNX Runtime Web requires.
     [
       WebAssembly.validate(
         Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11),

@@ -1,6 +1,6 @@
 /**
- * Recognises in a thread of its own, so that the page stays responsive. Answers {id, ask, …} with {id, result} or
- * {id, problem}, after messages {bytes} while it loads; one after the other, because a session of ONNX Runtime runs one thing at a time.
+ * Worker that runs the recognition, so that the page stays responsive. Its response to {id, ask, …} is {id, result} or
+ * {id, problem}, after messages {bytes} while loading. Requests run in order: an ONNX Runtime session runs one at a time.
  */
 
 import { openNetworks } from "./recognition/networks.js";
@@ -11,7 +11,7 @@ let canvas = null;
 const streams = new Map();
 const stills = new Map();
 
-/** The pixels of a bitmap, {width, height, data: RGBA}, transparency laid over white. */
+/** Return the pixels of a bitmap, {width, height, data: RGBA}, composited on white. */
 function pixelsOf(bitmap, transparent) {
   if (canvas?.width !== bitmap.width || canvas.height !== bitmap.height) {
     canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
@@ -29,7 +29,7 @@ const ASKS = {
   async open({ base, description }) {
     const networks = await openNetworks(base, description, (bytes) => self.postMessage({ bytes }));
     recognizer = new Recognizer(networks, description);
-    // The first run of each network takes several times as long as the next ones: not while somebody waits.
+    // Warm up: the first run of each network takes several times as long as later ones.
     const side = description.detector.live_side;
     const black = { width: side, height: (side * 3) / 4, data: new Uint8ClampedArray((side * side * 3)) };
     await recognizer.detector.find(black, [side]);
@@ -41,7 +41,7 @@ const ASKS = {
     streams.set(stream, new FaceStream(recognizer, { longestSide, detectEvery }));
   },
 
-  /** A frame of a stream that was started; its bitmap goes back with the answer, to be drawn. */
+  /** Recognise a frame of a started stream; its bitmap is returned with the result, for drawing. */
   async frame({ stream, bitmap, time, leastConfidence, hide, prior }) {
     const begun = performance.now();
     const answer = await streams.get(stream).step(pixelsOf(bitmap, false), time, { leastConfidence, hide, prior });
@@ -51,7 +51,7 @@ const ASKS = {
   async still({ bitmap, key, leastConfidence, prior }) {
     const picture = pixelsOf(bitmap, true);
     bitmap.close();
-    // Not the canvas of frames: a large one would be kept.
+    // Not the canvas of frames, which would stay large.
     canvas = null;
     const faces = await recognizer.still(picture, leastConfidence, prior);
     if (key !== undefined && faces.length) stills.set(key, picture);

@@ -1,8 +1,8 @@
-/** Boxes [x1, y1, x2, y2] and detections {box, landmarks, score}, in pixels; as `emodet.inference.faces`. */
+/** Boxes [x1, y1, x2, y2] and detections {box, landmarks, score}, in pixels, like `emodet.inference.faces`. */
 
 const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
 
-/** The longer side of a detection's box. */
+/** Longer side of a detection's box. */
 export const sideOf = ({ box: [x1, y1, x2, y2] }) => Math.max(x2 - x1, y2 - y1);
 
 /** Area of the intersection. */
@@ -18,10 +18,10 @@ export function overlap(one, other) {
   return shared ? shared / (area(one) + area(other) - shared) : 0;
 }
 
-/** Share of `box` that lies in `other`, 0..1. */
+/** Share of `box` inside `other`, 0..1. */
 export const shareInside = (box, other) => sharedArea(box, other) / area(box);
 
-/** Two eyes, nose tip, two mouth corners: left and right follow from the direction from eyes to mouth. */
+/** Order two eyes, nose tip and two mouth corners: left and right follow from the direction from eyes to mouth. */
 export function orderedLandmarks([a, b, nose, c, d]) {
   const downX = (c[0] + d[0] - a[0] - b[0]) / 2;
   const downY = (c[1] + d[1] - a[1] - b[1]) / 2;
@@ -30,7 +30,7 @@ export function orderedLandmarks([a, b, nose, c, d]) {
   return [...pair(a, b), nose, ...pair(c, d)];
 }
 
-/** The detection in an image that is `x` times wider and `y` times higher. */
+/** Scale a detection by the factors `x` and `y`. */
 export const stretched = ({ box: [x1, y1, x2, y2], landmarks, score }, x, y) => ({
   box: [x1 * x, y1 * y, x2 * x, y2 * y],
   landmarks: landmarks && landmarks.map(([px, py]) => [px * x, py * y]),

@@ -1,11 +1,11 @@
 /**
- * CenterFace (Xu et al. 2019) as `emodet.inference.centerface` runs it: boxes, five landmarks, scores.
+ * CenterFace (Xu et al. 2019), like `emodet.inference.centerface`: boxes, five landmarks, scores.
  * A detection is {box: [x1, y1, x2, y2], landmarks: five [x, y], score}, in pixels of the picture.
  */
 
 import { orderedLandmarks, overlap } from "./boxes.js";
 
-/** The network's input: planes of RGB, padded with black to the right and below. */
+/** Input of the network: RGB planes, padded with black to the right and below. */
 function planes({ width, height, data }, multiple) {
   const full = { width: Math.ceil(width / multiple) * multiple, height: Math.ceil(height / multiple) * multiple };
   const area = full.width * full.height;
@@ -33,9 +33,9 @@ function separate(found, most) {
 
 export class CenterFace {
   /**
-   * @param {(values: Float32Array, width: number, height: number) => Promise<object>} run the network: its four maps
-   *   by name
-   * @param {object} settings the detector's part of page.json
+   * @param {(values: Float32Array, width: number, height: number) => Promise<object>} run runs the network and returns
+   *   its four maps by name
+   * @param {object} settings `detector` of page.json
    */
   constructor(run, settings) {
     this.run = run;

@@ -1,7 +1,7 @@
 /**
- * What a face crop is, as `emodet.preprocessing.Preprocessing` defines it; its values come with the model file.
+ * Face crops, like `emodet.preprocessing.Preprocessing`; the parameters are those of the model file.
  *
- * A picture is {width, height, data} with RGBA bytes, as ImageData has it; a crop is size × size × 3 bytes, RGB.
+ * A picture is {width, height, data} with RGBA bytes, like ImageData; a crop is size × size × 3 bytes, RGB.
  */
 
 import { enlarged, reduced } from "./resize.js";
@@ -11,12 +11,12 @@ const LARGEST_SQUARE = 16_384;
 const whole = (value) => Math.floor(value + 0.5);
 const clamp = (value, most) => (value < 0 ? 0 : value > most ? most : value);
 
-/** Clockwise degrees of the line through the eyes; 0 where they coincide. */
+/** Angle of the line through the eyes in degrees, clockwise; 0 if they coincide. */
 function roll([[x1, y1], [x2, y2]]) {
   return x1 === x2 && y1 === y2 ? 0 : (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI;
 }
 
-/** The upright square, moved to whole pixels, edges repeated outside. */
+/** Cut an upright square at whole pixels; edges are repeated outside the picture. */
 function square({ width, height, data }, [x, y], side) {
   const pixels = Math.max(1, whole(side));
   const left = whole(x - pixels / 2);
@@ -35,11 +35,11 @@ function square({ width, height, data }, [x, y], side) {
   return { pixels: result, side: pixels };
 }
 
-/** The square turned by `angle` degrees about its centre, upright in the result. */
+/** Cut a square that is rotated by `angle` degrees about its centre, and turn it upright. */
 function turnedSquare({ width, height, data }, centre, side, angle) {
   const pixels = Math.max(1, whole(side));
   const radians = (angle * Math.PI) / 180;
-  // From the result's pixels back to the picture's; pixel centres lie at whole numbers here, at halves in boxes.
+  // Maps pixels of the result to the picture. Pixel centres have integer coordinates here, half-integer ones in boxes.
   const step = side / pixels;
   const cos = Math.cos(radians) * step;
   const sin = Math.sin(radians) * step;
@@ -70,7 +70,7 @@ function turnedSquare({ width, height, data }, centre, side, angle) {
   return { pixels: result, side: pixels };
 }
 
-/** Luma in all three channels, with OpenCV's weights of 15 bits. */
+/** Luma in all three channels, with OpenCV's 15-bit weights. */
 function grey(crop) {
   for (let at = 0; at < crop.length; at += 3) {
     const luma = (crop[at] * 9798 + crop[at + 1] * 19235 + crop[at + 2] * 3735 + 16384) >> 15;
@@ -89,12 +89,12 @@ function resized({ pixels, side }, { size, detail, interpolation }) {
 }
 
 /**
- * Cut one face out of a picture.
+ * Crop a face.
  *
  * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
  * @param {number[] | null} box x1, y1, x2, y2 in pixels; null: the whole picture is the face
- * @param {number[][] | null} landmarks the two eyes first, the one on the picture's left before the other
- * @param {object} preprocessing the model file's
+ * @param {number[][] | null} landmarks the two eyes first: the left one in the picture, then the right one
+ * @param {object} preprocessing parameters of the model file
  * @returns {Uint8Array} size × size × 3, RGB
  */
 export function crop(picture, box, landmarks, preprocessing) {

@@ -1,10 +1,10 @@
-/** Search for faces at several sizes; as `emodet.inference.detectors.find_faces`, with its constants from page.json. */
+/** Face search at several sizes, like `emodet.inference.detectors.find_faces`, with its constants from page.json. */
 
 import { overlap, shareInside, sideOf, stretched } from "./boxes.js";
 import { crop } from "./crop.js";
 import { reduced } from "./resize.js";
 
-/** A copy of at most so many pixels along the longer side. */
+/** Shrink a picture to at most this many pixels along the longer side. */
 function reducedPicture(picture, longestSide) {
   const scale = longestSide / Math.max(picture.width, picture.height);
   if (scale >= 1) return picture;
@@ -23,7 +23,7 @@ function withAlpha(pixels, side) {
 export class FaceDetector {
   /**
    * @param {import("./centerface.js").CenterFace} network
-   * @param {object} settings the detector's part of page.json
+   * @param {object} settings `detector` of page.json
    */
   constructor(network, settings) {
     this.network = network;
@@ -31,12 +31,12 @@ export class FaceDetector {
   }
 
   /**
-   * Find every face once: boxes of one face are merged, boxes inside a larger face dropped, doubtful faces checked by a
-   * second look.
+   * Find every face once: boxes of one face are merged, boxes inside a larger face are dropped, and doubtful faces are
+   * checked by a second detection.
    *
    * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
    * @param {number[]} sides sizes of the search: pixels along the longer side
-   * @param {number} minScore a lower threshold also returns faces that were not confirmed
+   * @param {number} minScore score threshold; a lower one also returns faces that were not confirmed
    * @returns {Promise<object[]>} highest score first
    */
   async find(picture, sides, minScore = this.settings.min_score) {
@@ -54,7 +54,7 @@ export class FaceDetector {
     return kept.sort((a, b) => b.score - a.score).map((face) => stretched(face, x, y));
   }
 
-  /** [{side, face}] of all searches. */
+  /** Run the detector at each size; returns [{side, face}]. */
   async search(picture, sides, minScore) {
     const { max_face: maxFace, next_side: nextSide } = this.settings;
     const longest = Math.max(picture.width, picture.height);
@@ -74,7 +74,7 @@ export class FaceDetector {
     return found;
   }
 
-  /** One detection per face: that of the finest search whose score is close to the best. */
+  /** Keep one detection per face: of the finest search with a score close to the best one. */
   merged(found) {
     const { same_face: sameFace, score_step: step } = this.settings;
     const groups = [];
@@ -90,8 +90,8 @@ export class FaceDetector {
   }
 
   /**
-   * The face; with a score below the threshold if a second look does not confirm it. The first look is often wrong about
-   * the landmarks of turned faces: a later one replaces them.
+   * Check a face by a second detection; without a confirmation, lower its score below the threshold. The first landmarks
+   * of turned faces are often wrong and are replaced by later ones.
    */
   async checked(picture, face) {
     const { min_score: certain, sure_score: sureScore, smallest_doubtful: smallest, turned } = this.settings;
@@ -124,8 +124,8 @@ export class FaceDetector {
   }
 
   /**
-   * Detect the face again, enlarged and turned upright by `degrees`: {score, error: degrees by which it is not upright,
-   * landmarks in pixels of the picture}, null if it is not found.
+   * Detect a face again, enlarged and turned upright by `degrees`. Returns {score, error: absolute roll in the crop in
+   * degrees, landmarks in pixels of the picture}, or null if it is not found.
    */
   async secondLook(picture, face, degrees) {
     const { check, check_score: minScore } = this.settings;
@@ -152,7 +152,7 @@ export class FaceDetector {
   }
 }
 
-/** Degrees by which the line through the eyes is turned clockwise, -180..180; 0 without landmarks. */
+/** Angle of the line through the eyes in degrees, clockwise, -180..180; 0 without landmarks. */
 function roll(landmarks) {
   if (!landmarks) return 0;
   const [[ax, ay], [bx, by]] = landmarks;

@@ -1,13 +1,13 @@
 /**
- * Where known faces went since the last frame, by sparse optical flow (Lucas and Kanade 1981, in pyramids: Bouguet
- * 2001; forward-backward check after Kalal et al. 2010): far cheaper than finding them again.
+ * Motion of known faces since the last frame by sparse optical flow, which is much faster than detection: pyramidal
+ * Lucas-Kanade (Lucas and Kanade 1981, Bouguet 2001) with the forward-backward check of Kalal et al. 2010.
  */
 
 import { reduced } from "./resize.js";
 
-const LONGEST_SIDE = 320; // of the picture that flow is computed in
+const LONGEST_SIDE = 320; // of the picture for optical flow
 const LEVELS = 4;
-const REACH = 6; // pixels to each side of a point that are compared
+const REACH = 6; // half size of the compared window around a point, in pixels
 const STEPS = 8;
 const SMALL_STEP = 0.03;
 const GRID = 5; // points along each side of a face, besides the landmarks
@@ -55,7 +55,7 @@ const SIDE = 2 * REACH + 1;
 const patch = new Float32Array((SIDE + 2) * (SIDE + 2));
 const moved = new Float32Array((SIDE + 2) * (SIDE + 2));
 
-/** Pixels around (x, y), between pixels by linear interpolation, edges repeated. */
+/** Sample the window around (x, y) with linear interpolation; edges are repeated. */
 function sample({ width, height, values }, x, y, reach, into) {
   const left = Math.floor(x);
   const top = Math.floor(y);
@@ -87,7 +87,7 @@ function sample({ width, height, values }, x, y, reach, into) {
   }
 }
 
-/** One point at one level: where it went, starting from a guess; null where the ground is too even to tell. */
+/** Track one point at one level from an initial guess; null if the window has too little texture. */
 function step(before, after, x, y, guessX, guessY) {
   sample(before, x, y, REACH + 1, patch);
   const wide = SIDE + 2;
@@ -130,7 +130,7 @@ function step(before, after, x, y, guessX, guessY) {
   return [shiftX, shiftY];
 }
 
-/** Where a point of one pyramid is in another, or null. */
+/** Track a point from one pyramid to another; null if it is lost. */
 function flow(before, after, [x, y]) {
   let shift = [0, 0];
   for (let level = before.length - 1; level >= 0; level -= 1) {
@@ -145,7 +145,7 @@ function flow(before, after, [x, y]) {
   return result[0] >= 0 && result[1] >= 0 && result[0] < width && result[1] < height ? result : null;
 }
 
-/** The turn, resize and shift (a, b, tx, ty) that takes points to points with the least squares. */
+/** Least-squares similarity transform (a, b, tx, ty) between two sets of points. */
 function similarity(pairs) {
   const count = pairs.length;
   const mean = [0, 0, 0, 0];
@@ -167,7 +167,7 @@ function similarity(pairs) {
 
 const apply = ({ a, b, tx, ty }, [x, y]) => [a * x - b * y + tx, b * x + a * y + ty];
 
-/** As `similarity`, of the pairs that agree: the one with the largest residual goes, until all are near. */
+/** Like `similarity`, for inliers: the pair with the largest residual is removed until all residuals are small. */
 function agreeing(pairs) {
   let rest = pairs;
   while (rest.length >= LEAST_POINTS) {
@@ -184,7 +184,7 @@ function agreeing(pairs) {
   return null;
 }
 
-/** The landmarks and a grid over the middle of the face, where background is rare; in the small picture. */
+/** Points to track: the landmarks and a grid over the middle of the face, in pixels of the small picture. */
 function pointsOf({ box: [x1, y1, x2, y2], landmarks }, scale) {
   const points = [...(landmarks ?? [])];
   for (let j = 0; j < GRID; j += 1) {
@@ -196,20 +196,20 @@ function pointsOf({ box: [x1, y1, x2, y2], landmarks }, scale) {
   return points.map(([x, y]) => [x * scale - 0.5, y * scale - 0.5]);
 }
 
-/** Remembers the last frame, and moves detections from it to the next one. */
+/** Stores the last frame and moves detections from it to the next one. */
 export class Follower {
   constructor() {
     this.last = null;
     this.now = null;
   }
 
-  /** Take in the next frame, {width, height, data: RGBA}: once for each, in order. */
+  /** Add the next frame, {width, height, data: RGBA}. */
   look(picture) {
     this.last = this.now;
     this.now = pyramid(picture);
   }
 
-  /** Move one detection from the last frame to this one; null where the face was lost. */
+  /** Move a detection from the last frame to this one; null if the face is lost. */
   follow(detection) {
     const { last, now } = this;
     const ground = now?.levels[0];
@@ -228,7 +228,7 @@ export class Follower {
       return [(u + 0.5) / now.scale, (v + 0.5) / now.scale];
     };
     const [x1, y1, x2, y2] = detection.box;
-    // The box moves with its centre and grows, but stays upright.
+    // Move and scale the box without rotating it.
     const [x, y] = carry([(x1 + x2) / 2, (y1 + y2) / 2]);
     const wide = ((x2 - x1) / 2) * resize;
     const high = ((y2 - y1) / 2) * resize;

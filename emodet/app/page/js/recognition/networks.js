@@ -1,9 +1,9 @@
-/** The two networks in ONNX Runtime Web, and what runs them. */
+/** Loading and running of the two networks with ONNX Runtime Web. */
 
 const MOST_THREADS = 4;
 const BATCH = 32;
 
-/** Whether this browser has a graphics processor for WebGPU; one made of software is a hundred times slower than WebAssembly. */
+/** Whether this browser has a hardware GPU for WebGPU; a software adapter is a hundred times slower than WebAssembly. */
 async function hasGpu(softwareToo) {
   try {
     const adapter = await navigator.gpu?.requestAdapter();
@@ -15,18 +15,17 @@ async function hasGpu(softwareToo) {
 }
 
 /**
- * ONNX Runtime, set up. Threads need a page that is cross-origin isolated, which a plain file server's is not; WebGPU
- * needs a build of its own that is only there where `make page WEBGPU=1` was run.
+ * Load and configure ONNX Runtime. Threads need cross-origin isolation, which plain file servers do not provide; WebGPU
+ * needs a separate build, which `make page WEBGPU=1` adds.
  */
 async function runtime({ webgpu }, progress) {
   const gpu = webgpu && (await hasGpu(webgpu === "also software"));
   const ort = await import(`../../runtime/${gpu ? "ort-webgpu" : "ort"}.js`);
   const program = new URL(`../../runtime/ort-wasm-simd-threaded${gpu ? ".asyncify" : ""}`, import.meta.url).href;
   ort.env.wasm.wasmPaths = { mjs: `${program}.js` };
-  // Fetched here, not by ONNX Runtime, so that the page can show how much of it has arrived.
+  // Fetched here and not by ONNX Runtime, to show the progress.
   ort.env.wasm.wasmBinary = await decompressed(await fetched(`${program}.wasm.gzip`, progress));
-  // Half of the cores: the page, the camera and the browser's drawing need the others, and threads that wait for each
-  // other lose more than they win where cores are busy.
+  // Half of the cores: the page, the camera and the browser need the others, and on busy cores more threads are slower.
   const cores = navigator.hardwareConcurrency ?? 1;
   const threads = self.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, cores >> 1)) : 1;
   ort.env.wasm.numThreads = threads;
@@ -34,7 +33,7 @@ async function runtime({ webgpu }, progress) {
   return { ort, gpu, threads };
 }
 
-/** The bytes at an address; `progress` is called with the size of each piece. */
+/** Download an address; `progress` is called with the size of each chunk. */
 async function fetched(url, progress) {
   let answer;
   try {
@@ -61,7 +60,7 @@ async function opened(ort, bytes, gpu) {
   const options = {
     graphOptimizationLevel: "all",
     logSeverityLevel: 3,
-    // Threads that spin while they wait take the cores from the page, the camera and the other network.
+    // Spinning threads would take cores from the page, the camera and the other network.
     extra: { session: { intra_op: { allow_spinning: "0" } } },
   };
   try {
@@ -72,7 +71,7 @@ async function opened(ort, bytes, gpu) {
   }
 }
 
-/** Opens both: {readings, columns, detect, threads, gpu, version}; `progress` is called with the size of each piece. */
+/** Open both: {readings, columns, detect, threads, gpu, version}; `progress` is called with the size of each chunk. */
 export async function openNetworks(base, description, progress = () => {}) {
   const { model, detector } = description;
   const [{ ort, gpu, threads }, modelBytes, detectorBytes] = await Promise.all([
@@ -80,20 +79,20 @@ export async function openNetworks(base, description, progress = () => {}) {
     fetched(new URL(model.file, base), progress),
     fetched(new URL(detector.file, base), progress),
   ]);
-  // The detector alone on a graphics processor: a face of a few pixels is done before it would have got there.
+  // Only the detector runs on the GPU: for face crops the transfer would take longer than the computation.
   const emotions = opened(ort, modelBytes, false);
-  // WebGPU is refused while the other one still starts WebAssembly.
+  // WebGPU fails while the other network still starts WebAssembly.
   if (gpu) await emotions;
   const faces = opened(ort, detectorBytes, gpu);
   return networks(await emotions, await faces, description, { ort, gpu, threads });
 }
 
-/** What the two sessions answer. */
+/** Run the two sessions. */
 function networks(emotions, faces, { model }, { ort, gpu, threads }) {
   const { size } = model.preprocessing;
   const columns = model.class_names.length + (model.outputs.includes("valence_arousal") ? 2 : 0);
 
-  /** Crops, count × size × size × 3, to rows of probabilities, with valence and arousal behind them where there are. */
+  /** Crops, count × size × size × 3, to rows of probabilities, followed by valence and arousal if the model has them. */
   async function readings(crops, count) {
     const result = new Float32Array(count * columns);
     const each = size * size * 3;

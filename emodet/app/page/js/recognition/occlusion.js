@@ -1,11 +1,11 @@
 /**
- * Which parts of a face an answer rests on: cover a patch, and see how far the answer falls (Zeiler and Fergus 2014,
- * section 4.2); as `emodet.inference.explain`.
+ * Occlusion maps: the decrease of a prediction when a patch is covered (Zeiler and Fergus 2014, section 4.2), like
+ * `emodet.inference.heatmaps`.
  */
 
 const PATCH = 0.25; // of the crop's side
 const STEPS = 9; // positions along each side
-const LEAST = 1e-12; // a softmax in float32 can be 0, whose logarithm is not finite
+const LEAST = 1e-12; // a float32 softmax can be 0, and log(0) is not finite
 
 function blurred(values, side, sigma) {
   const reach = Math.max(1, Math.round(sigma * 4));
@@ -33,7 +33,7 @@ function blurred(values, side, sigma) {
   return pass(across, (row, column) => column * side + row);
 }
 
-/** ln(p / (1 - p)) of a class, from one row of probabilities; the others' sum is exacter than 1 - p. */
+/** ln(p / (1 - p)) of a class, from one row of probabilities; the sum of the other classes is more precise than 1 - p. */
 function logOdds(row, column) {
   const others = row.reduce((sum, value, at) => (at === column ? sum : sum + value), 0);
   return Math.log(Math.max(row[column], LEAST)) - Math.log(Math.max(others, LEAST));
@@ -42,10 +42,10 @@ function logOdds(row, column) {
 /**
  * @param {(crops: Uint8Array, count: number) => Promise<Float32Array>} readings of crops, row by row: probabilities first
  * @param {Uint8Array} crop size × size × 3, RGB
- * @param {number} column the class's
- * @param {number} classes how many there are
- * @param {number} wide how many numbers a row has
- * @returns {Promise<Float32Array>} size × size: how far the class's log odds fall where a pixel is covered
+ * @param {number} column index of the class
+ * @param {number} classes number of classes
+ * @param {number} wide number of values per row
+ * @returns {Promise<Float32Array>} size × size: decrease of the class's log odds when the surroundings of a pixel are covered
  */
 export async function occlusionMap(readings, crop, column, classes, wide) {
   const size = Math.sqrt(crop.length / 3);

@@ -1,4 +1,4 @@
-/** The recognizer: a picture in, its faces with their emotions out; as `emodet.inference.recognizer`. */
+/** The recognizer: detects faces and classifies their emotions, like `emodet.inference.recognizer`. */
 
 import { CenterFace } from "./centerface.js";
 import { crop } from "./crop.js";
@@ -9,7 +9,7 @@ import { bestOf, Smoother } from "./smoothing.js";
 import { Tracker } from "./tracking.js";
 
 export class Recognizer {
-  /** @param {object} networks what `openNetworks` gives; @param {object} description page.json */
+  /** @param {object} networks result of `openNetworks` @param {object} description page.json */
   constructor(networks, description) {
     this.networks = networks;
     this.model = description.model;
@@ -19,8 +19,8 @@ export class Recognizer {
   }
 
   /**
-   * Probabilities of faces that have been found, and valence and arousal where the model file has them: one row each.
-   * With `prior` "balanced", probabilities are divided by the class shares to a power, and rescaled.
+   * Return one row per face: probabilities, followed by valence and arousal if the model file has them. With `prior`
+   * "balanced", probabilities are divided by a power of the class shares and rescaled.
    */
   async readings(picture, detections, prior = "trained") {
     const { preprocessing } = this.model;
@@ -39,7 +39,7 @@ export class Recognizer {
     return [...weighted.map((value) => value / sum), ...row.slice(weighted.length)];
   }
 
-  /** A face as the page shows it; the words are those of `emodet.inference.faces.Face`. */
+  /** Build a face with the fields of `emodet.inference.faces.Face`. */
   face(detection, reading, shown, certain, track = null) {
     const names = this.model.class_names;
     const probabilities = reading.slice(0, names.length);
@@ -58,7 +58,7 @@ export class Recognizer {
     };
   }
 
-  /** Every face of one picture, the surest detection first. */
+  /** Recognise the faces of a picture, highest detection score first. */
   async still(picture, leastConfidence, prior) {
     const found = await this.detector.find(picture, this.detector.settings.still_sides);
     const readings = await this.readings(picture, found, prior);
@@ -68,7 +68,7 @@ export class Recognizer {
     });
   }
 
-  /** The crop of a face and its heat map for a class. */
+  /** Return the crop of a face and its heat map for a class. */
   async heat(picture, { box, landmarks }, className) {
     const { class_names: names, preprocessing } = this.model;
     const cut = crop(picture, box, landmarks, preprocessing);
@@ -78,12 +78,12 @@ export class Recognizer {
   }
 }
 
-/** The state of one video or camera: tracks, their smoothed readings, and when to look for faces again. */
+/** State of one video or camera: tracks, smoothed predictions and detection schedule. */
 export class FaceStream {
   /**
    * @param {Recognizer} recognizer
-   * @param {{longestSide: number, detectEvery: number}} pace frames are searched at this many pixels, and after so many
-   *   seconds again
+   * @param {{longestSide: number, detectEvery: number}} pace size of the search in pixels, and interval between searches
+   *   in seconds
    */
   constructor(recognizer, { longestSide, detectEvery }) {
     this.recognizer = recognizer;
@@ -96,14 +96,14 @@ export class FaceStream {
   }
 
   /**
-   * The next frame.
+   * Recognise the next frame.
    *
    * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
    * @param {number} time seconds, not decreasing
-   * @param {{leastConfidence: number, hide: boolean, prior: string}} wish with `hide`, faces are looked for in every frame and with a
-   *   lower threshold, so that each can be hidden
-   * @returns {Promise<{faces: object[], hidden: number[][]}>} faces by track number; boxes of every face that is or
-   *   was there less than a second ago
+   * @param {{leastConfidence: number, hide: boolean, prior: string}} wish `hide` detects faces in every frame and with a
+   *   lower threshold, so that all can be hidden
+   * @returns {Promise<{faces: object[], hidden: number[][]}>} faces by track number, and boxes of all faces seen in the
+   *   last second
    */
   async step(picture, time, { leastConfidence, hide, prior }) {
     const tracks = (await this.locate(picture, time, hide)).sort((a, b) => a.number - b.number);
@@ -126,7 +126,7 @@ export class FaceStream {
     if (followed) return followed;
     const { settings } = this.recognizer.detector;
     const score = hide ? Math.min(this.recognizer.settings.score_to_hide, settings.min_score) : settings.min_score;
-    // No face yet: perhaps one too large for the usual search.
+    // Without tracks, also search for very large faces.
     const sides = this.tracker.tracks.length ? [this.longestSide] : [this.longestSide, settings.still_sides.at(-1)];
     const found = await this.recognizer.detector.find(picture, sides, score);
     const tracks = this.tracker.update(found, time);
@@ -136,11 +136,11 @@ export class FaceStream {
     return tracks;
   }
 
-  /** The visible tracks moved to this frame, or null where it is time to look for faces. */
+  /** Move the visible tracks to this frame; returns null if faces must be detected. */
   follow(picture, time, hide) {
     this.follower.look(picture);
     const visible = this.tracker.tracks.filter((track) => track.visible);
-    // One that was just missed is looked for in every frame until the tracker gives it up.
+    // While a face is missing, detect in every frame until its track ends.
     const missed = visible.length < this.tracker.tracks.length;
     if (hide || !visible.length || missed || time - this.searched >= this.detectEvery - 1e-6) return null;
     const moved = visible.map((track) => this.follower.follow(track.detection));

@@ -1,11 +1,11 @@
 /**
- * Resizing as OpenCV does it, so that a crop made here equals one made by Python: reduction averages areas,
- * enlargement is linear, cubic or nearest. A browser's own canvas scaling differs between browsers.
+ * Resizing like OpenCV, so that crops equal those in Python: reduction averages areas, enlargement is linear, cubic or
+ * nearest. Canvas scaling differs between browsers.
  *
  * Pixels are Uint8Array, row by row, `channels` values each.
  */
 
-/** One axis of an area average: for each target place, which sources count and how much. */
+/** One axis of an area average: source pixels and their weights for each target pixel. */
 function areaTable(from, to) {
   const scale = from / to;
   const starts = new Int32Array(to + 1);
@@ -35,7 +35,7 @@ function areaTable(from, to) {
   return { starts, sources: Int32Array.from(sources), weights: Float32Array.from(weights) };
 }
 
-/** Halves go to the even neighbour, as the processor's own rounding does. */
+/** Round halves to even, like the processor. */
 function rounded(value) {
   const floor = Math.floor(value);
   const rest = value - floor;
@@ -67,7 +67,7 @@ function wholeFactors(pixels, width, channels, toWidth, toHeight, across, down) 
 }
 
 /**
- * Average areas. Neither side may grow.
+ * Reduce a picture by averaging areas. Neither side may grow.
  *
  * @param {Uint8Array | Uint8ClampedArray} pixels
  * @returns {Uint8Array} toWidth × toHeight × channels
@@ -104,7 +104,7 @@ export function reduced(pixels, width, height, channels, toWidth, toHeight) {
   return result;
 }
 
-/** For each target place its left source and the share of the right one, edges repeated. */
+/** Left source pixel and weight of the right one for each target pixel; edges are repeated. */
 function between(from, to) {
   const scale = from / to;
   return Array.from({ length: to }, (_, place) => {
@@ -117,7 +117,7 @@ function between(from, to) {
 const clamp = (value, most) => (value < 0 ? 0 : value > most ? most : value);
 
 function linear(pixels, side, channels, to) {
-  // Weights of 11 bits and the shifts of OpenCV's fixed-point path, whose results differ from exact ones by a level.
+  // The 11-bit weights and shifts of OpenCV's fixed-point code, whose results differ from exact ones by one grey level.
   const places = between(side, to).map(({ left, share }) => {
     const inside = left >= 0 && left < side - 1;
     const weight = inside ? share : 0;

@@ -1,4 +1,4 @@
-/** A calm reading of one face over time; as `emodet.inference.smoothing`. */
+/** Smoothed prediction of one face over time, like `emodet.inference.tracking.Smoother`. */
 
 export const bestOf = (values) => values.reduce((best, value, at) => (value > values[best] ? at : best), 0);
 
@@ -13,10 +13,10 @@ export class Smoother {
   }
 
   /**
-   * @param {ArrayLike<number>} reading the probabilities, with anything else that is to be smoothed after them
-   * @param {number} classes how many of them are probabilities
+   * @param {ArrayLike<number>} reading probabilities, followed by other values to smooth
+   * @param {number} classes number of probabilities
    * @param {number} time seconds, not decreasing
-   * @param {number} least the least confidence of a certain answer
+   * @param {number} least confidence threshold
    */
   update(reading, classes, time, least) {
     const { seconds } = this.smoothing;

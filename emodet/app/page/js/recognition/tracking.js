@@ -1,10 +1,10 @@
-/** Which face of this frame is which of the last; as `emodet.inference.tracking`. */
+/** Assignment of detections to tracks, like `emodet.inference.tracking`. */
 
 import { overlap, sideOf } from "./boxes.js";
 
 const LEAST_AFFINITY = 0.25;
 
-/** 0..1: the mean of the boxes' overlap and of the landmarks' nearness. */
+/** Similarity of two detections, 0..1: mean of the boxes' overlap and the landmarks' proximity. */
 export function affinity(one, other) {
   const shared = overlap(one.box, other.box);
   if (!one.landmarks || !other.landmarks) return shared;
@@ -15,9 +15,9 @@ export function affinity(one, other) {
   return (shared + Math.exp(-distance / (scale / 4))) / 2;
 }
 
-/** Gives each face a number that stays. */
+/** Numbers faces from frame to frame. */
 export class Tracker {
-  /** @param {number} patience seconds for which a face that is not found keeps its number */
+  /** @param {number} patience time in seconds after which the track of an undetected face ends */
   constructor(patience) {
     this.patience = patience;
     this.next = 1;
@@ -26,12 +26,12 @@ export class Tracker {
   }
 
   /**
-   * @param {object[]} detections everything that was found in a frame
+   * @param {object[]} detections detections of a frame
    * @param {number} time seconds, not decreasing
    * @returns {object[]} the track of each detection, in their order
    */
   update(detections, time) {
-    // Measured at the last search, so that a machine that manages one frame a second still knows whom it saw.
+    // Counted from the last search, so that tracks survive at one frame per second.
     this.tracks = this.tracks.filter((track) => Math.min(this.last, time) - track.seen <= this.patience);
     this.last = time;
     const pairs = this.tracks.flatMap((track) =>

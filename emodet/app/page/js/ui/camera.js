@@ -1,6 +1,6 @@
 /**
- * The live view. What is seen is always a frame with the answer to it, never the camera's own picture: boxes do not
- * lag behind, and no face shows before it is hidden.
+ * The live view. It shows recognised frames and never the camera's own picture, so that boxes do not lag behind and no
+ * face is visible before it is hidden.
  */
 
 import { FacesPanel } from "./faces.js";
@@ -10,8 +10,8 @@ import { Rows } from "./rows.js";
 import { Timeline } from "./timeline.js";
 
 const SPAN = 30; // seconds of the timeline
-const SAID_EVERY = 3; // seconds between what a screen reader hears
-const SILENT = 3; // seconds without a frame after which the page says so
+const SAID_EVERY = 3; // seconds between messages to screen readers
+const SILENT = 3; // seconds without a frame after which the page shows a message
 
 const SENTENCES = {
   NotAllowedError:
@@ -62,7 +62,7 @@ export class CameraTab {
     byId("camera-note").textContent = text;
   }
 
-  /** Ask for the camera, and show it. */
+  /** Request the camera and show the live view. */
   async start(deviceId = byId("camera-choice").value) {
     byId("problem").hidden = true;
     if (!navigator.mediaDevices?.getUserMedia) return showProblem(noCamera());
@@ -112,7 +112,7 @@ export class CameraTab {
     return undefined;
   }
 
-  /** Frames one after the other, always the newest; ends when `stream` is no longer the one that is shown. */
+  /** Recognise the newest frame repeatedly until `stream` is no longer shown. */
   async loop(stream) {
     let newest = null;
     let wake = () => {};
@@ -189,12 +189,12 @@ export class CameraTab {
     context.drawImage(bitmap, 0, 0);
     context.setTransform(1, 0, 0, 1, 0, 0);
     bitmap.close();
-    // Also of a frame that was on its way when hiding was switched on.
+    // Also in frames that were in progress when blurring was switched on.
     if (hide || byId("camera-blur").checked) hideFaces(context, hidden.map(([x1, y1, x2, y2]) => (mirrored ? [width - x2, y1, width - x1, y2] : [x1, y1, x2, y2])));
     drawFaces(context, faces, this.about.model.colours, mirrored);
   }
 
-  /** Bars, timeline, rate, and what a screen reader is told. */
+  /** Update bars, timeline, rate and the message to screen readers. */
   tell(faces, time) {
     this.panel.show(faces);
     byId("camera-empty").hidden = faces.length > 0;
@@ -250,14 +250,14 @@ export class CameraTab {
     byId("camera-choice").replaceChildren(...options);
   }
 
-  /** Let the camera go, without a word. */
+  /** Release the camera without a message. */
   release() {
     for (const track of this.stream?.getTracks() ?? []) track.stop();
     this.stream = null;
     this.video.srcObject = null;
   }
 
-  /** Back to the notice. */
+  /** Return to the notice. */
   leave() {
     if (this.rows?.count) this.record();
     this.wanted = false;
@@ -271,7 +271,7 @@ export class CameraTab {
     byId("camera-start").focus();
   }
 
-  /** The tab was opened or left: a camera that nobody looks at is let go, and taken again afterwards. */
+  /** Handle opening or leaving the tab: the camera is released while the tab is hidden. */
   visible(open) {
     if (open && this.wanted && !this.stream) this.start();
     else if (!open && this.stream) {
@@ -280,7 +280,7 @@ export class CameraTab {
     }
   }
 
-  /** Another tab of this page that uses the camera makes both slow, and some systems give it to one only. */
+  /** Detect another tab that uses the camera: both become slow, and some systems allow only one. */
   watchOtherTabs() {
     if (typeof BroadcastChannel !== "function") return;
     this.channel = new BroadcastChannel("emodet");

@@ -1,11 +1,11 @@
-/** The faces of a frame in words: for each the emotion, and a bar for every class. Elements are kept and changed. */
+/** Panel of the faces in a frame: emotion and a bar per class for each. Elements are reused. */
 
 import { colourOf } from "./overlay.js";
 import { element, percent } from "./page.js";
 
 const MOST = 4;
 
-/** The colours of the classes, and by default of faces whose emotion is uncertain. */
+/** List of the colours of the classes and, by default, of uncertain faces. */
 export function legend(place, { class_names: names, colours }, more = ["uncertain"]) {
   const entries = [...names, ...more].map((name) => {
     const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
@@ -48,7 +48,7 @@ export class FacesPanel {
     return { card, title, note, bars, swatch };
   }
 
-  /** @param {object[]} faces the largest are shown */
+  /** @param {object[]} faces faces of the frame, of which the largest are shown */
   show(faces) {
     const wide = ({ box }) => box[2] - box[0];
     const shown = [...faces].sort((a, b) => wide(b) - wide(a)).slice(0, MOST);

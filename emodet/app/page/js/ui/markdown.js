@@ -1,4 +1,4 @@
-/** The Markdown that model cards are written in, as elements: headings, paragraphs, tables, lists, bold, code. */
+/** Converts the Markdown of model cards to elements: headings, paragraphs, tables, lists, bold, code. */
 
 import { element } from "./page.js";
 
@@ -37,7 +37,7 @@ export function markdown(text) {
     .filter((lines) => lines.length)
     .map((lines) => {
       const heading = /^(#+)\s+(.*)/.exec(lines[0]);
-      // The page's own first heading stands above.
+      // The page already has a first-level heading.
       if (heading) return element(heading[1].length > 1 ? "h3" : "h2", {}, ...inline(heading[2]));
       if (lines[0].startsWith("|") && lines.length > 2) return table(lines);
       if (lines.every((line) => /^\s*[-*] /.test(line))) {

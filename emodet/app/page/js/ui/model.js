@@ -1,4 +1,4 @@
-/** The model tab: card, metrics, classes, terms, and what runs the model here. */
+/** The model tab: card, metrics, classes, terms, and the runtime in use. */
 
 import { legend } from "./faces.js";
 import { markdown } from "./markdown.js";

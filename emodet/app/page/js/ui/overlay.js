@@ -1,9 +1,9 @@
 /** Faces drawn into a canvas: boxes, labels, hidden faces. Positions are pixels of the picture. */
 
 const INK = "#14181e";
-const CELLS = 6; // across a hidden face
+const CELLS = 6; // number of cells across a hidden face
 const CROWD = 6;
-const GROW = 0.3; // of its side, around a hidden face: hair and ears too
+const GROW = 0.3; // fraction of its side hidden around a face, for hair and ears
 
 export const colourOf = (colours, emotion) => colours[emotion] ?? colours.uncertain;
 
@@ -14,7 +14,7 @@ const bright = (colour) => {
 
 const small = document.createElement("canvas");
 
-/** Each box with its surroundings in a few large cells, so that nobody can be recognised. */
+/** Average each box and its surroundings over a few large cells, so that nobody can be recognised. */
 export function hideFaces(context, boxes) {
   const { width, height } = context.canvas;
   for (const [x1, y1, x2, y2] of boxes) {
@@ -35,7 +35,7 @@ export function hideFaces(context, boxes) {
 
 const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
 
-/** A label on its box, or below it where another one is. */
+/** Draw the label above its box, or below it if that place is taken. */
 function label(context, face, box, colours, unit, taken) {
   const number = face.track_id === null ? "" : `#${face.track_id} `;
   const doubt = face.emotion === "uncertain" ? ` (${face.most_probable}?)` : "";
@@ -43,7 +43,7 @@ function label(context, face, box, colours, unit, taken) {
   const size = Math.max(11 * unit, Math.min(20 * unit, (box[2] - box[0]) / 9));
   context.font = `600 ${size}px system-ui, sans-serif`;
   const pad = size * 0.35;
-  // Among many faces a label that is far wider than its face would hide others: its number and its colour must do.
+  // Among many faces, a label that is much wider than its face would cover others: show only number and colour.
   if (taken.length >= CROWD && number && context.measureText(text).width > 1.6 * (box[2] - box[0])) text = number.trim();
   const wide = context.measureText(text).width + 2 * pad;
   const high = size + 2 * pad;
@@ -60,16 +60,16 @@ function label(context, face, box, colours, unit, taken) {
 }
 
 /**
- * Boxes and labels over what the canvas holds.
+ * Draw boxes and labels over the content of the canvas.
  *
  * @param {CanvasRenderingContext2D} context
  * @param {object[]} faces
  * @param {Record<string, string>} colours of the emotions
- * @param {boolean} mirrored the picture was drawn mirrored: boxes are moved along, letters are not
+ * @param {boolean} mirrored whether the picture was drawn mirrored: boxes are mirrored, text is not
  */
 export function drawFaces(context, faces, colours, mirrored = false) {
   const { width, height } = context.canvas;
-  // One pixel of the screen; a canvas that is not on the page is taken to be shown 1000 pixels wide.
+  // One pixel of the screen; a canvas that is not on the page counts as 1000 pixels wide.
   const unit = Math.max(0.8, width / (context.canvas.clientWidth || Math.min(width, 1000)));
   const boxes = faces.map(({ box: [x1, y1, x2, y2] }) => (mirrored ? [width - x2, y1, width - x1, y2] : [x1, y1, x2, y2]));
   faces.forEach((face, at) => {

@@ -1,8 +1,8 @@
-/** What every tab needs of the page: its elements, sentences about problems, downloads, numbers in words. */
+/** Functions shared by the tabs: elements, error messages, downloads, number formats. */
 
 export const byId = (id) => document.getElementById(id);
 
-/** A new element with properties and children. */
+/** Create an element with properties and children. */
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -22,13 +22,13 @@ export function hideProblem() {
 export const percent = (share) => `${Math.round(share * 100)} %`;
 export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 
-/** 75.4 → 1:15 */
+/** Format seconds: 75.4 → 1:15 */
 export function clock(seconds) {
   const whole = Math.floor(seconds);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-/** Hand a file to the user. */
+/** Download a file. */
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = element("a", { href: url, download: name });
@@ -38,16 +38,16 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** A canvas as a PNG. */
+/** Convert a canvas to a PNG. */
 export const asPng = (canvas) =>
   new Promise((resolve, reject) => {
     canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is too large to be saved"))), "image/png");
   });
 
-/** 2026-11-22T22-55-03, for names of files. */
+/** Current time for file names: 2026-11-22T22-55-03 */
 export const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 
-/** A slider for the least confidence, with its value as text; `changed` is called after each change. */
+/** Set up the slider of the minimum confidence and its text; `changed` is called after each change. */
 export function confidenceSlider(id, initial, changed = () => {}) {
   const slider = byId(id);
   const show = () => (byId(`${id}-value`).textContent = percent(slider.valueAsNumber));
@@ -60,7 +60,7 @@ export function confidenceSlider(id, initial, changed = () => {}) {
   return () => slider.valueAsNumber;
 }
 
-/** Fill the choices of `prior` of `emodet.Recognizer`; hidden where the model file lacks the class shares. */
+/** Fill the choices of `prior`, as in `emodet.Recognizer`; hidden if the model file lacks the class shares. */
 export function offerPriors({ class_shares: shares }) {
   if (!shares?.length || shares.includes(0)) return;
   for (const label of document.querySelectorAll(".prior")) {
@@ -70,7 +70,7 @@ export function offerPriors({ class_shares: shares }) {
   }
 }
 
-/** Give one of the page's own files to `take` when a button is pressed. */
+/** Call `take` with one of the page's own files when a button is pressed. */
 export function offerSample(button, name, take) {
   button.addEventListener("click", async () => {
     try {
@@ -83,7 +83,7 @@ export function offerSample(button, name, take) {
   });
 }
 
-/** Files dropped onto a place, which shows that it takes them. */
+/** Accept files dropped onto an element, which is highlighted. */
 export function takesDrops(place, take) {
   place.addEventListener("dragover", (event) => {
     event.preventDefault();

@@ -1,16 +1,16 @@
-/** Pictures: dropped, pasted or picked; each with its faces, a heat map where it is asked for, and a download. */
+/** The picture tab: dropped, pasted or selected pictures with faces, heat map and download. */
 
 import { drawFaces, hideFaces } from "./overlay.js";
 import { asPng, byId, confidenceSlider, download, element, megabytes, offerSample, percent, showProblem, stamp, takesDrops } from "./page.js";
 import { Rows } from "./rows.js";
 import { offerServer, recognisePicture } from "./server.js";
 
-const MOST_PIXELS = 64e6; // as Python's decoder
+const MOST_PIXELS = 64e6; // as in Python
 const MOST_BYTES = 100e6;
 const MOST_AT_ONCE = 200;
 const HEAT_SIDE = 192;
 
-/** Width and height, read without decoding every pixel. */
+/** Read width and height without decoding every pixel. */
 function sizeOf(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
@@ -20,7 +20,7 @@ function sizeOf(url) {
   });
 }
 
-/** A file as a bitmap, upright. Rejects with a sentence. */
+/** Decode a file to an upright bitmap; rejects with a message for the user. */
 async function decoded(file) {
   if (!file.size) throw new Error("the file is empty.");
   if (file.size > MOST_BYTES) throw new Error(`${megabytes(file.size)} are more than the limit of ${megabytes(MOST_BYTES)}; save it smaller.`);
@@ -39,7 +39,7 @@ async function decoded(file) {
   }
 }
 
-/** A heat map over its crop: dark is nothing, bright is what the answer rests on. */
+/** Draw a heat map over its crop: bright regions contribute most to the prediction. */
 function heatCanvas({ crop, heat, size }, hidden) {
   const most = Math.max(1e-6, ...heat);
   const pixels = new ImageData(size, size);
@@ -123,7 +123,7 @@ class PictureResult {
     return element("div", { className: "wide" }, element("table", { className: "found" }, element("thead", {}, head), element("tbody", {}, ...rows)));
   }
 
-  /** Show other answers. */
+  /** Show other results. */
   show(faces) {
     this.faces = faces;
     this.place.querySelector("p").textContent = this.summary();
@@ -146,7 +146,7 @@ class PictureResult {
     this.heats.replaceChildren();
   }
 
-  /** What the answers rest on, for the largest faces. */
+  /** Show heat maps of the largest faces. */
   async explain(button) {
     button.disabled = true;
     const wide = ({ box }) => box[2] - box[0];
@@ -210,7 +210,7 @@ export class PictureTab {
     byId("picture-note").textContent = text;
   }
 
-  /** What can be done with all pictures, where there are some. */
+  /** Show the buttons for all pictures if there are any. */
   offer() {
     for (const id of ["picture-clear", "picture-rows", "picture-legend"]) byId(id).hidden = !this.results.length;
   }
@@ -252,11 +252,11 @@ export class PictureTab {
     const result = new PictureResult(this, file, bitmap, faces, keys, where);
     this.results.unshift(result);
     byId("picture-results").prepend(result.place);
-    result.draw(); // on the page, where labels get the size of its text
+    result.draw(); // after insertion, so that labels have the size of the page's text
     this.offer();
   }
 
-  /** The faces of a picture, recognised in this browser ("here") or with a model of the server. */
+  /** Recognise a picture in this browser ("here") or with a model of the server. */
   async faces(file, bitmap, key, where) {
     const wish = { leastConfidence: this.confidence(), prior: byId("picture-prior").value };
     if (where !== "here") return recognisePicture(file, { ...wish, model: where }, this.about.model.class_names);
@@ -267,13 +267,13 @@ export class PictureTab {
     return (await this.backend.ask("still", { ...wish, bitmap: copy, key }, [copy])).faces;
   }
 
-  /** Another prior changes the answers of all pictures. */
+  /** Recognise all pictures again after a change of the prior. */
   async recogniseAgain() {
     const prior = byId("picture-prior").value;
     const isAsked = () => byId("picture-prior").value === prior;
     try {
       for (const result of [...this.results]) {
-        if (!this.results.includes(result)) continue; // removed meanwhile
+        if (!this.results.includes(result)) continue; // removed in the meantime
         const faces = await this.faces(result.file, result.bitmap, result.key, result.where);
         if (!isAsked()) return;
         result.show(faces);
@@ -283,7 +283,7 @@ export class PictureTab {
     }
   }
 
-  /** Another least confidence changes which answers are uncertain, not the answers. */
+  /** Update which faces are uncertain after a change of the minimum confidence. */
   judgeAgain() {
     for (const result of this.results) {
       for (const face of result.faces) face.emotion = face.confidence >= this.confidence() ? face.most_probable : "uncertain";

@@ -1,4 +1,4 @@
-/** The player's picture with what is drawn over it, recorded as a video while it plays. */
+/** Recording of the player with its annotations as a video. */
 
 const KINDS = [
   ["video/mp4;codecs=avc1.42E01E", "mp4"],
@@ -8,7 +8,7 @@ const KINDS = [
 ];
 
 /**
- * Play through once, from the beginning, and record.
+ * Play the video once from the beginning and record it.
  *
  * @param {HTMLVideoElement} player
  * @param {(context: CanvasRenderingContext2D) => void} paint draws the current frame
@@ -18,7 +18,7 @@ export async function recorded(player, paint) {
   const kind = typeof MediaRecorder === "function" && KINDS.find(([type]) => MediaRecorder.isTypeSupported(type));
   if (!kind) throw new Error("This browser cannot record videos. Download the CSV, or use “python -m emodet.predict VIDEO --annotate”.");
   const canvas = document.createElement("canvas");
-  // Encoders want even sides.
+  // Encoders need even sides.
   canvas.width = player.videoWidth - (player.videoWidth % 2);
   canvas.height = player.videoHeight - (player.videoHeight % 2);
   const context = canvas.getContext("2d");

@@ -1,10 +1,10 @@
-/** One row for each face of each frame, with the columns that `python -m emodet.predict --rows csv` writes. */
+/** Rows, one per face and frame, with the columns of `python -m emodet.predict --rows csv`. */
 
 const POINTS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"];
 
 const rounded = (value, digits) => (value === null || value === undefined ? null : Number(value.toFixed(digits)));
 
-/** A face as column to value. */
+/** Convert a face to values by column. */
 function rowOf(source, frame, time, place, face, names) {
   const [x1, y1, x2, y2] = face.box.map((value) => rounded(value, 1));
   const row = {
@@ -24,7 +24,7 @@ function rowOf(source, frame, time, place, face, names) {
   return row;
 }
 
-// A spreadsheet would run what begins with these.
+// A spreadsheet would execute text that begins with these.
 const quoted = (value) => {
   const text = value === null || value === undefined ? "" : String(value);
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
@@ -43,7 +43,7 @@ export class Rows {
     return this.lines.length - 1;
   }
 
-  /** Take in the faces of a frame of a source; `time` is null for pictures. */
+  /** Add the faces of a frame; `time` is null for pictures. */
   add(source, frame, time, faces) {
     faces.forEach((face, place) => {
       const row = rowOf(source, frame, time, place, face, this.names);

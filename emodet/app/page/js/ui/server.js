@@ -1,12 +1,12 @@
-/** What the page asks of the server that stands behind it, where there is one. */
+/** Requests to the page's server, if there is one. */
 
 const UNREACHABLE = "The server could not be reached: it may have been stopped. Start it again, then try once more; or choose “in this browser”.";
 const REFUSED = "The server needs its token. Open the address that “python -m emodet.app” printed; it contains the token.";
-const RETRIES = 3; // without an event in between
+const RETRIES = 3; // attempts to reconnect without an event in between
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A sentence of an answer that is none; `status` is the HTTP status. */
+/** An error response; `status` is the HTTP status. */
 function sentence(status, body) {
   if (status === 401) return REFUSED;
   const { message, way_out: wayOut } = body?.error ?? {};
@@ -25,12 +25,12 @@ async function asked(url, options = {}) {
   return answer;
 }
 
-/** Query parameters without those that are not set. */
+/** Format query parameters, without undefined ones. */
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== ""));
 
 const POINTS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"];
 
-/** A face or a row of the server in this page's form. */
+/** Convert a face or row of the server to the format of the page. */
 function faceOf(face, names) {
   return {
     ...face,
@@ -41,12 +41,12 @@ function faceOf(face, names) {
   };
 }
 
-/** Fill a choice of where to recognise: in this browser, or on the server with one of its models. */
+/** Fill the choices of where to recognise: in this browser, or with a model of the server. */
 export function offerServer(select, about) {
   for (const { name } of about.server?.models ?? []) select.append(new Option(`on the server (${name})`, name));
 }
 
-/** The faces of one picture; waits while the server is busy. */
+/** Recognise a picture on the server; waits while the server is busy. */
 export async function recognisePicture(file, { model, leastConfidence, prior }, names) {
   const url = `v1/recognize?${query({ model, min_confidence: leastConfidence, prior })}`;
   for (;;) {
@@ -61,7 +61,7 @@ export async function recognisePicture(file, { model, leastConfidence, prior }, 
   }
 }
 
-/** Send a video with its progress; gives the job's description. `signal` stops it. */
+/** Upload a video and report the progress; returns the job's status. `signal` aborts the upload. */
 function upload(file, url, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -78,14 +78,14 @@ function upload(file, url, progress, signal) {
 }
 
 export class ServerVideo {
-  /** @param {string[]} names the classes' */
+  /** @param {string[]} names class names */
   constructor(names) {
     this.names = names;
     this.id = null;
   }
 
   /**
-   * Send a video and wait until it is recognised.
+   * Upload a video and wait for its results.
    *
    * @param {{progress: (text: string, share: number | null) => void, seen: (frame: object) => void}} report `seen` is
    *   called with the newest frame
@@ -112,7 +112,7 @@ export class ServerVideo {
     return { frames: [...frames.values()], step: 1 / (job.frame_rate || 25), note: failed || damaged };
   }
 
-  /** Follow the events of the video; gives its final status. */
+  /** Follow the events of the video; returns its final status. */
   end({ rows, progress }, signal) {
     return new Promise((resolve, reject) => {
       const source = new EventSource(`v1/videos/${this.id}/events`);
@@ -128,7 +128,7 @@ export class ServerVideo {
       on("rows", rows);
       on("progress", (job) => progress(job.state === "waiting" ? "Waiting for others" : "Recognising", job.progress));
       for (const name of ["done", "failed"]) on(name, (job) => close(resolve, job));
-      // The browser connects again by itself, and the server continues after the last rows.
+      // The browser reconnects automatically, and the server continues after the last rows.
       source.onerror = () => {
         failures += 1;
         if (source.readyState === EventSource.CLOSED || failures > RETRIES) close(reject, new Error(UNREACHABLE));
@@ -141,7 +141,7 @@ export class ServerVideo {
     return (await asked(this.files[name])).blob();
   }
 
-  /** Delete everything of it on the server, also while the page is being left. */
+  /** Delete the video and its results on the server, also while the page is being closed. */
   forget() {
     if (this.id) fetch(`v1/videos/${this.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
     this.id = null;

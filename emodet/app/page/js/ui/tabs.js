@@ -1,4 +1,4 @@
-/** The four tabs, with the keys that the ARIA pattern gives them; #picture in the address opens one. */
+/** The four tabs with the keyboard control of the ARIA pattern; #picture in the address opens a tab. */
 
 /** @param {(name: string) => void} shown called with the name of the tab that was opened */
 export function tabs(shown) {

@@ -1,10 +1,10 @@
-/** Emotion by time, one line for each track: the colour is the emotion, the height its confidence. */
+/** Emotions over time, one line per track: colour shows the emotion, height the confidence. */
 
 import { colourOf } from "./overlay.js";
 import { clock } from "./page.js";
 
 const LINES = 4;
-const GONE = 0.5; // seconds after which a line is broken
+const GONE = 0.5; // seconds without a prediction after which a line is interrupted
 const LEFT = 34;
 const BOTTOM = 18;
 
@@ -20,7 +20,7 @@ export class Timeline {
     this.tracks.clear();
   }
 
-  /** Take in the faces of one frame; those of before `from` are forgotten. */
+  /** Add the faces of one frame; faces before `from` are removed. */
   add(time, faces, from = -Infinity) {
     for (const { track_id: number, emotion, confidence } of faces) {
       if (!this.tracks.has(number)) this.tracks.set(number, []);
@@ -32,7 +32,7 @@ export class Timeline {
     }
   }
 
-  /** The tracks with the most readings, by number. */
+  /** Return the tracks with the most predictions, by number. */
   rows() {
     return [...this.tracks.entries()]
       .sort((a, b) => b[1].length - a[1].length)
@@ -40,7 +40,7 @@ export class Timeline {
       .sort((a, b) => a[0] - b[0]);
   }
 
-  /** Where a time is across the canvas, as a share of its width, and back. */
+  /** Convert a time to a share of the canvas width, and back. */
   timeAt(share, from, to) {
     const wide = this.canvas.clientWidth;
     return from + ((share * wide - LEFT) / (wide - LEFT - 4)) * (to - from);
@@ -48,7 +48,7 @@ export class Timeline {
 
   /**
    * @param {number} from seconds @param {number} to
-   * @param {{at?: number, gap?: number, ago?: boolean}} options a mark; how long a reading lasts; ticks count back
+   * @param {{at?: number, gap?: number, ago?: boolean}} options position of a mark; longest gap within a line; whether ticks count backwards
    */
   draw(from, to, { at = null, gap = GONE, ago = false } = {}) {
     const ratio = window.devicePixelRatio || 1;

@@ -1,4 +1,4 @@
-/** A video file: recognised frame by frame in this browser or on the server, then played with its answers. */
+/** The video tab: a file is recognised in this browser or on the server, then played with its results. */
 
 import { FacesPanel } from "./faces.js";
 import { drawFaces, hideFaces } from "./overlay.js";
@@ -9,12 +9,12 @@ import { Timeline } from "./timeline.js";
 import { recorded } from "./recording.js";
 
 const LONGEST_S = 3600;
-const PATIENCE_MS = 20_000; // for one frame to be decoded
-const STEP_S = 1; // of the arrow keys
+const PATIENCE_MS = 20_000; // time limit for decoding a frame
+const STEP_S = 1; // step of the arrow keys
 
 const UNREADABLE = "This browser cannot play the file, or it is damaged. Convert it to MP4 (H.264) or WebM and try again.";
 
-/** Wait for an event of a media element; rejects with a sentence when it fails or takes too long. */
+/** Wait for an event of a media element; rejects with a message for the user if it fails or takes too long. */
 function happens(video, event, signal) {
   signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
@@ -105,14 +105,14 @@ export class VideoTab {
     return undefined;
   }
 
-  /** Frame by frame in this browser: the video is moved to each time in turn. */
+  /** Recognise the video in this browser, seeking to each time in turn. */
   async here(signal) {
     const video = document.createElement("video");
     Object.assign(video, { muted: true, preload: "auto", src: this.url });
     try {
       await happens(video, "loadeddata", signal);
       if (!video.videoWidth) throw new Error("The file has sound but no picture. Pick a video.");
-      // Recordings of browsers often do not say how long they are until their end was seen.
+      // Recordings of browsers often have no duration until their end is read.
       if (video.duration === Infinity) {
         video.currentTime = 1e9;
         await happens(video, "durationchange", signal);
@@ -174,7 +174,7 @@ export class VideoTab {
     };
     const report = {
       progress: (text, share) => this.progress(text, share),
-      // Without a preview where this browser cannot play the file.
+      // There is no preview if this browser cannot play the file.
       seen: (frame) => seen(frame).catch(() => {}),
     };
     try {
@@ -185,7 +185,7 @@ export class VideoTab {
     }
   }
 
-  /** The frame that was recognised last, while others still are. */
+  /** Show the last recognised frame during recognition. */
   preview(picture, [width, height], frame, duration) {
     const canvas = byId("video-preview");
     if (byId("video-result").hidden) {
@@ -200,7 +200,7 @@ export class VideoTab {
     this.timeline.draw(0, duration || 1, { at: frame.time });
   }
 
-  /** Show the preview, or the player with what can be done with the result. */
+  /** Show the preview, or the player with the buttons for the result. */
   working(is) {
     byId("video-preview").hidden = !is;
     for (const id of ["video-player", "video-canvas", "video-tools"]) byId(id).hidden = is;
@@ -220,7 +220,7 @@ export class VideoTab {
     const played = await happens(this.player, "loadeddata").then(() => true, () => false);
     if (!played) {
       if (!this.remote?.files?.annotated) throw new Error(UNREADABLE);
-      // The server reads more kinds of video than this browser plays; what it wrote can be played.
+      // The server reads more video formats than this browser plays; its annotated video can be played.
       URL.revokeObjectURL(this.url);
       this.url = URL.createObjectURL(await this.remote.file("annotated"));
       this.annotated = true;
@@ -234,7 +234,7 @@ export class VideoTab {
     this.player.focus({ preventScroll: true });
   }
 
-  /** The answer that belongs to a time, or null. */
+  /** Return the result at a time, or null. */
   at(time) {
     const { frames = [], step } = this;
     let low = 0;
@@ -253,7 +253,7 @@ export class VideoTab {
     if (!this.frames || !player.videoWidth) return;
     canvas.width = player.videoWidth;
     canvas.height = player.videoHeight;
-    // The picture's own pixels, laid over the player with the same fit.
+    // Draw in pixels of the picture, in a canvas over the player with the same fit.
     const frame = this.at(player.currentTime);
     if (!this.annotated) this.paint(canvas.getContext("2d"), byId("video-blur").checked ? player : null, frame);
     const faces = frame?.faces ?? [];
@@ -264,7 +264,7 @@ export class VideoTab {
     this.line.setAttribute("aria-valuetext", `${clock(player.currentTime)}: ${said}`);
   }
 
-  /** A picture, unless it is seen below the canvas, with the boxes of a frame. */
+  /** Draw the boxes of a frame, and the picture unless it is visible below the canvas. */
   paint(context, picture, frame) {
     if (picture) context.drawImage(picture, 0, 0, context.canvas.width, context.canvas.height);
     if (byId("video-blur").checked) hideFaces(context, frame ? (frame.hidden ?? frame.faces.map(({ box }) => box)) : []);
@@ -290,7 +290,7 @@ export class VideoTab {
     this.player.currentTime = Math.min(duration, Math.max(0, to));
   }
 
-  /** The annotated video: the server's, or one that is recorded while the player plays it through once. */
+  /** Download the annotated video of the server, or record one while the player plays it once. */
   async save(button) {
     button.disabled = true;
     try {
