@@ -45,6 +45,12 @@ def test_what_workflows_run_exists(file):
     assert set(re.findall(r"(?:run: |^)make ([a-z-]+)", text, re.M)) <= set(targets)
 
 
+@pytest.mark.parametrize("file", [*(ROOT / ".github" / "ISSUE_TEMPLATE").iterdir()], ids=lambda file: file.name)
+def test_forms_for_issues_have_no_attribute_that_is_not_known(file):
+    for part in yaml.safe_load(file.read_text(encoding="utf-8"))["body"]:
+        assert set(part["attributes"]) <= {"label", "render"}  # a comma without quotes begins another one
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
@@ -203,11 +209,15 @@ def test_a_whole_installation_passes_and_missing_packages_are_named_with_the_ext
     laboratory.require_laboratory("train")
     real = laboratory.find_spec
     monkeypatch.setattr(laboratory, "find_spec", lambda name: None if name in ("torch", "hydra") else real(name))
+    monkeypatch.setattr(sys, "argv", ["emodet", "--help"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # set by the command
     with pytest.raises(SystemExit) as stop:
-        laboratory.begin("train", "emodet.train", "Train.")
+        laboratory.begin("train", "__main__", "Train a net.")
     assert stop.value.code == 2
     parts = ("torch, hydra", "pip install 'emodet[train]'", "pip install -e '.[train]'")
-    assert re.search(".*".join(map(re.escape, parts)), capsys.readouterr().err)
+    said = capsys.readouterr()
+    assert re.search(".*".join(map(re.escape, parts)), said.err)
+    assert said.out == "Train a net.\n\n"  # what it would help with
 
 
 def test_two_builds_of_opencv_must_have_one_version(monkeypatch):

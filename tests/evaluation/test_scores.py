@@ -111,6 +111,7 @@ def test_coverage_takes_the_most_confident_faces():
     assert found["threshold@0.7"].value == confidence[6]
     ties = evaluate_predictions(certain([0, 0, 1, 1], [0, 0, 1, 0], ("x", "y")))
     assert {ties[f"coverage@{share:g}"].value for share in COVERAGES} == {1.0}
+    assert format_table(ties).count("\n100.0 % ") == 1  # five equal rows are one
 
 
 def test_the_text_table_names_split_faces_and_intervals():

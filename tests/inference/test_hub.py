@@ -58,9 +58,10 @@ def test_a_folder_needs_no_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     folder = save_pretrained("int8", tmp_path / "model")
     assert len(from_pretrained(folder, detector="none")(np.full((64, 64, 3), 99, np.uint8))) == 1
-    for call in (lambda: push_to_hub("int8", "me/faces"), lambda: from_pretrained("me/faces")):
-        with pytest.raises(EmodetError, match=r"pip install 'emodet\[hub\]'"):
-            call()
+    with pytest.raises(EmodetError, match=r"pip install 'emodet\[hub\]'"):
+        push_to_hub("int8", "me/faces")
+    with pytest.raises(EmodetError, match=r"repo=me/faces: .* no such folder.*pip install 'emodet\[hub\]'"):
+        from_pretrained("me/faces")
 
 
 def test_folders_are_neither_mixed_up_nor_overwritten(tmp_path):

@@ -110,3 +110,14 @@ def test_without_javascript_and_opened_as_a_file_the_page_says_so(browser, site,
     page.wait_for_selector("#problem:not([hidden])")
     assert "http.server" in page.inner_text("#problem p")
     context.close()
+
+
+def test_the_page_links_to_the_project_where_it_has_an_address(browser, site):
+    context = browser.new_context()
+    page = context.new_page()
+    address = "https://example.org/emodet"
+    page.route("**/page.json", lambda route: route.fulfill(json={**route.fetch().json(), "project": address}))
+    page.goto(site.url)
+    page.wait_for_selector("#project:not([hidden])")
+    assert page.get_attribute("#project", "href") == address
+    context.close()
