@@ -123,14 +123,6 @@ def test_an_old_key_names_the_new_one(old):
     assert (RENAMED_KEYS.get(old) or f"did you mean {NEAREST[old]}?") in str(caught.value)
 
 
-@pytest.mark.parametrize("accelerator", ["tpu", "gpuu"])
-def test_a_refused_trainer_is_told_in_a_line(accelerator, refused, tmp_path):
-    chosen = ["experiment=baseline", "data=synthetic", f"trainer.accelerator={accelerator}"]
-    error = refused("emodet.train", *chosen, f"hydra.run.dir={tmp_path / 'run'}", f"data.root={tmp_path / 'faces'}")
-    assert f"does not accept {{'accelerator': '{accelerator}', 'devices': 1" in error
-    assert "barebones" not in error
-
-
 def test_values_are_converted_to_the_types_of_the_signature_dicts_too():
     assert converted(3, float) == 3
     assert converted(1e3, int) == 1000

@@ -155,6 +155,7 @@ def test_without_affectnet_or_a_folder_for_outputs_it_says_how_to_get_it(refused
         (["trainer.val_check_interval=30"], "val_check_interval"),
         (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: expected 1 or more"),
         (["callbacks.best=null"], "callbacks.best=null"),
+        *(([f"trainer.accelerator={name}"], f"{{'accelerator': '{name}', 'devices': 1") for name in ("tpu", "gpuu")),
         (["trainer.precision=bf16-true"], "trainer.precision='bf16-true': expected 16-mixed or bf16-mixed"),
     ],
 )
@@ -163,6 +164,7 @@ def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small
     error = refused("emodet.train", *ferplus, *arguments)
     assert message in error
     assert "HYDRA_FULL_ERROR" not in error
+    assert "barebones" not in error  # all arguments of Lightning's
 
 
 @pytest.mark.parametrize(

@@ -86,14 +86,11 @@ class TestRoundTrip:
 
 
 class TestImages:
-    @given(st.lists(st.integers(0, 23), max_size=40))
-    def test_any_order_with_repeats(self, whole, rows):
+    @given(st.lists(st.integers(0, 23), max_size=40), st.sampled_from([-1, 24, 1000]))
+    def test_any_order_with_repeats_and_positions_outside_are_an_error(self, whole, rows, outside):
         assert np.array_equal(whole.images(rows), expected_pictures()[rows].reshape(-1, SIZE, SIZE, 3))
-
-    @pytest.mark.parametrize("rows", [[-1], [24], [0, 1000]])
-    def test_positions_outside_are_an_error(self, whole, rows):
         with pytest.raises(IndexError, match="24 faces"):
-            whole.images(rows)
+            whole.images([*rows, outside])
 
 
 def test_a_pickled_pack_carries_no_pixels(whole):

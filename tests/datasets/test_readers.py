@@ -151,9 +151,12 @@ def test_a_root_of_no_known_release_lists_the_known_ones(tmp_path):
     assert str(tmp_path / "notes.txt") in error_of(tmp_path / "notes.txt")
 
 
-def test_unknown_readers_and_options_name_the_known_ones(tmp_path):
+def test_options_are_in_the_listing_and_unknown_readers_and_options_name_the_known_ones(tmp_path):
     RELEASES["affectnet_csv"](tmp_path / "csv")
-    assert open_reader(tmp_path / "csv", landmarks=True).options()["landmarks"] is True
+    for landmarks, said in ((True, "landmarks all"), (False, "landmarks not read (")):
+        reader = open_reader(tmp_path / "csv", landmarks=landmarks)
+        assert said in listing_summary(reader, reader.read())
+        assert reader.options() == {"automatic": False, "keep_none": False, "landmarks": landmarks}
     for reader, options, parts in (
         ("affectnet", {}, ("data.reader='affectnet'", "affectnet_plus, affectnet_npy")),
         ("auto", {"landmark": True}, ("data.reader_options.landmark:", "landmarks=False")),
@@ -309,13 +312,6 @@ def list_again(made, faces):
     header = made.said_in.read_text().splitlines()[0]
     put_text(made.said_in, header, *(f"{path},5,5,30,30,,{emotion},{mood}" for path, emotion, mood in faces))
     put_files(made.root / "Manually_Annotated/Manually_Annotated_Images", *(path for path, *_ in faces))
-
-
-@pytest.mark.parametrize(("landmarks", "said"), [(True, "landmarks all"), (False, "landmarks not read (")])
-def test_a_listing_says_whether_landmarks_were_read(tmp_path, landmarks, said):
-    reader = open_reader(RELEASES["affectnet_csv"](tmp_path).root, landmarks=landmarks)
-    assert said in listing_summary(reader, reader.read())
-    assert reader.options() == {"automatic": False, "keep_none": False, "landmarks": landmarks}
 
 
 def test_few_missing_pictures_are_counted_and_named_and_many_stop(tmp_path):
