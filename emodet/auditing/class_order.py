@@ -1,6 +1,6 @@
-"""Wrong class orders, found by what a renumbering cannot change: valence and arousal, and predictions of trained nets.
+"""Detection of wrong class orders, by comparing labels with valence and arousal and with predictions of trained nets.
 
-Data sets number the emotions in at least five orders, and labels that are read in another order train without an error.
+Data sets number the emotions in at least five orders, and training on labels in a wrong order raises no error.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _ORDERS = {
     "RAF-DB's": RAFDB_ORDER,
 }
 _MIN_FACES = 20
-# Disgust, anger and contempt are within 0.3 of each other, and data sets differ by about as much.
+# Disgust, anger and contempt differ by at most 0.3, and means of different data sets differ by about as much.
 _MIN_GAIN_VA = 0.35
 _MIN_GAIN_PREDICTIONS = 0.2
 _MIN_AGREEMENT = 0.4
@@ -40,13 +40,13 @@ _PREDICTED_PER_CLASS = 300
 class OrderFinding:
     """One check of the class order."""
 
-    source: str  # what the labels were compared with
-    classes: tuple[str, ...]  # those that were compared
+    source: str  # valence and arousal or predictions that the labels were compared with
+    classes: tuple[str, ...]  # classes that were compared
     columns: tuple[str, ...]  # valence and arousal, or the K classes
     figures: Float64  # (classes, 2) means of valence and arousal, or (classes, K) shares of predictions
-    wrong: bool | None  # None where it cannot be decided
+    wrong: bool | None  # None if undecided
     sentence: str
-    shows: Mapping[str, str] = field(default_factory=dict)  # class to the other class that its faces show
+    shows: Mapping[str, str] = field(default_factory=dict)  # by class: another class that its faces show
 
     @property
     def verdict(self) -> str:
@@ -57,8 +57,8 @@ class OrderFinding:
 def check_class_order(
     data: EmotionDataModule, model: ModelFile | None, out_of_fold: OutOfFoldProbs | None, seed: int
 ) -> Iterator[OrderFinding]:
-    """Check each split of each data set by its valence and arousal, and where they are given by the predictions of a
-    model file for a sample of each class, and by those of nets trained on train, which do not judge train itself.
+    """Check each split of each data set: by valence and arousal, by predictions of `model` for a sample of each class,
+    and, except for train, by the predictions `out_of_fold` of nets trained on train.
     """
     table, names = data.pack.table, data.class_names
     source = data.pack.source_of(np.arange(len(table)))
@@ -70,8 +70,8 @@ def check_class_order(
             label = table.emotion[rows]
             annotation = f"Valence and arousal ({where})"
             if data.pack.class_names == EMOTIONS:
-                found = by_valence_arousal(label, table.valence[rows], table.arousal[rows], annotation)
-                yield from () if found is None else (found,)
+                finding = by_valence_arousal(label, table.valence[rows], table.arousal[rows], annotation)
+                yield from () if finding is None else (finding,)
             if model is not None and rows.size:
                 sample = _sample_per_class(table.emotion, rows, seed)
                 predicted = _predict(model, data.pack, sample, names)
@@ -82,10 +82,10 @@ def check_class_order(
 
 
 def by_valence_arousal(emotion: Int64, valence: Floats, arousal: Floats, source: str) -> OrderFinding | None:
-    """Compare the mean valence and arousal of each class with AffectNet's; None without annotation.
+    """Compare the mean valence and arousal of each class with AffectNet's; returns None without annotations.
 
-    `emotion` is int64 (N,), -1 where there is none; `valence` and `arousal` are (N,), NaN where not annotated; `source`
-    begins the sentence.
+    `emotion` is int64 (N,), -1 for none; `valence` and `arousal` are (N,), NaN if not annotated. The sentence begins
+    with `source`.
     """
     known = (emotion >= 0) & np.isfinite(valence) & np.isfinite(arousal)
     if not known.any():
@@ -107,10 +107,10 @@ def by_valence_arousal(emotion: Int64, valence: Floats, arousal: Floats, source:
 
 
 def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str], source: str) -> OrderFinding:
-    """Compare labels with predictions, both int64 (N,), 0 to K - 1; `source` begins the sentence.
+    """Compare labels with predictions, both int64 (N,), 0 to K - 1. The sentence begins with `source`.
 
-    The assignment of classes to predictions with the highest agreement (Kuhn 1955) is the identity where the order is
-    right; undecided where the predictions are inaccurate in any order.
+    If the order is right, the assignment of classes to predictions with the highest agreement (Kuhn 1955) is the
+    identity. If the predictions are inaccurate in every order, the check is undecided.
     """
     counts = np.zeros((len(class_names), len(class_names)), dtype=np.int64)
     np.add.at(counts, (emotion, predicted), 1)
@@ -122,7 +122,7 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
         return finding(None, f"{source}: too few faces.")
     best = float(shares[linear_sum_assignment(shares, maximize=True)].mean())
     if best < _MIN_AGREEMENT:
-        sentence = f"{source}: in the best order {100 * best:.0f} % of the labels agree, too few to decide."
+        sentence = f"{source}: even in the best order only {100 * best:.0f} % of the labels agree, too few to decide."
         return finding(None, sentence)
     shows = _moved(shares, present.tolist(), class_names, _MIN_GAIN_PREDICTIONS)
 
@@ -152,7 +152,7 @@ def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[st
 def _found(
     finding: "partial[OrderFinding]", shows: Mapping[str, str], part: Callable[[str, str], str], correct: str
 ) -> OrderFinding:
-    """The sentence `correct`, or where classes show others: the first moves as `part` puts them, and a likely cause."""
+    """Build a finding: the sentence `correct`, or the first wrong classes, formatted by `part`, and a likely cause."""
     source, names = finding.args[:2]
     if not shows:
         return finding(False, f"{source}: {correct}")
@@ -167,16 +167,16 @@ def _found(
 
 
 def _fits(shows: Mapping[str, str], names: Sequence[str], ours: str, theirs: str) -> bool:
-    """Whether numbers in the order `ours`, read in the order `theirs`, move the classes like this."""
+    """Return whether numbers in the order `ours`, read in the order `theirs`, cause these wrong classes."""
     meaning = dict(zip(_ORDERS[theirs], _ORDERS[ours], strict=False))
-    # A class whose place the other order lacks can show nothing.
+    # A class whose number the other order lacks has no faces.
     expected = {name: meaning[name] for name in names if name in meaning and meaning[name] != name}
     return bool(expected) and expected == shows
 
 
 def _moved(gains: Float64, places: Sequence[int], class_names: Sequence[str], min_gain: float) -> dict[str, str]:
-    """Classes that the best assignment moves, class to class, where each cycle or chain of moves gains `min_gain` on
-    average. `gains` is (classes compared, K): how well each fits each of the K; `places` are the compared ones.
+    """Return the classes that the best assignment moves to another class; each cycle or chain of moves must gain
+    `min_gain` on average. `gains` is (compared classes, K), the fit to each of the K; `places` are compared classes.
     """
     _, columns = linear_sum_assignment(gains, maximize=True)
     start = np.array(places)

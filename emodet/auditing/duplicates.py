@@ -13,18 +13,18 @@ from emodet.arrays import Float32, Int64, UInt8
 from emodet.auditing.image_issues import ImageStats
 from emodet.data.pack import Table
 
-_RADIUS = 8  # bits in which the perceptual hashes of copies may differ
-_CORRELATION = 0.95  # least, of the thumbnails of copies
-_MIN_CONTRAST = 4.0  # images with a lower standard deviation of their grey values are not compared
-_BLOCK = 2**22  # hash comparisons at once, about 70 MB
-_PAIR_BLOCK = 2**16  # thumbnail comparisons at once, about 130 MB
+_RADIUS = 8  # maximum number of different bits between the perceptual hashes of copies
+_CORRELATION = 0.95  # minimum correlation between the thumbnails of copies
+_MIN_CONTRAST = 4.0  # minimum standard deviation of grey values for a comparison
+_BLOCK = 2**22  # hash comparisons per block, about 70 MB
+_PAIR_BLOCK = 2**16  # thumbnail comparisons per block, about 130 MB
 
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
     """Faces whose images are copies of each other."""
 
-    rows: tuple[int, ...]  # at least two positions in the pack's table, rising
+    rows: tuple[int, ...]  # two or more row indices of the pack's table, ascending
     identical: bool  # whether all have equal pixels
     splits: tuple[str, ...]  # in the order train, val, test
     emotions: tuple[int, ...]  # distinct labels, without -1
@@ -39,9 +39,9 @@ class CopyGroup:
 
 
 def number_photographs(table: Table, stats: ImageStats, radius: int = _RADIUS) -> Int64:
-    """Number the photographs: int64 (N,), equal for faces whose images are copies, or copies of copies."""
+    """Number the photographs: int64 (N,), the same number for faces whose images are copies, or copies of copies."""
     _, first, identical = np.unique(table.pixel_hash, return_index=True, return_inverse=True)
-    # One image of each pixel hash stands for all.
+    # Compare only one image per pixel hash.
     rows = first[stats.contrast[first] >= _MIN_CONTRAST]
     edges = [np.empty((2, 0), dtype=np.int64)]
     for left, right in _near_pairs(stats.hashes[:, rows], radius):
@@ -56,7 +56,7 @@ def number_photographs(table: Table, stats: ImageStats, radius: int = _RADIUS) -
 
 
 def copy_groups(table: Table, photographs: Int64) -> tuple[CopyGroup, ...]:
-    """The photographs that occur more than once: first across splits, then with contradicting labels."""
+    """Return photographs that occur more than once: first those across splits, then those with contradicting labels."""
     order = np.argsort(photographs, kind="stable")
     edges = np.flatnonzero(np.diff(photographs[order])) + 1
     groups = [
@@ -73,13 +73,13 @@ def copy_groups(table: Table, photographs: Int64) -> tuple[CopyGroup, ...]:
 
 
 def _near_pairs(hashes: npt.NDArray[np.uint64], radius: int) -> Iterator[tuple[Int64, Int64]]:
-    """Pairs of images whose hashes differ in at most `radius` bits; a pair may come more than once.
+    """Yield pairs of images whose hashes differ in at most `radius` bits; a pair can occur more than once.
 
-    Of radius + 1 bands of bits, two such hashes agree in at least one, so only hashes that share a band are compared
+    Two such hashes agree in at least one of radius + 1 bands of bits, so only hashes with an equal band are compared
     (multi-index hashing, Norouzi et al. 2012).
 
-    Of hashes, uint64 (2, N), of images and mirror images, it yields blocks of positions, left < N and right < 2N, where
-    N + j stands for the mirror image of j, with left < j.
+    `hashes` is uint64 (2, N), of images and mirror images. Yields blocks of indices, left < N and right < 2N, where
+    N + j is the mirror image of j, with left < j.
     """
     count, flat = hashes.shape[1], hashes.reshape(-1)
     for low, high in pairwise(np.linspace(0, 64, radius + 2).astype(int).tolist()):
@@ -100,7 +100,7 @@ def _near_pairs(hashes: npt.NDArray[np.uint64], radius: int) -> Iterator[tuple[I
 
 
 def _correlation(left: UInt8, right: UInt8) -> Float32:
-    """Correlation of the grey values of thumbnails, (n, 16, 16) each: float32 (n,), -1 to 1."""
+    """Return the correlation of the grey values of thumbnails, (n, 16, 16) each: float32 (n,), -1 to 1."""
     a, b = (each.reshape(len(each), -1).astype(np.float32) for each in (left, right))
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -108,6 +108,6 @@ def _correlation(left: UInt8, right: UInt8) -> Float32:
 
 
 def connected(edges: Int64, count: int) -> Int64:
-    """Connected component of each of `count` nodes: int64 (count,); `edges` is int64 (2, n)."""
+    """Return the connected component of each of `count` nodes: int64 (count,); `edges` is int64 (2, n)."""
     graph = coo_array((np.ones(edges.shape[1], dtype=np.bool_), (edges[0], edges[1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Everything that an audit found and proposes, as text for a terminal, one self-contained page, JSON and CSV."""
+"""Results and proposals of an audit, as text for the terminal, a self-contained page, JSON and CSV."""
 
 import json
 from collections import Counter
@@ -25,14 +25,14 @@ from emodet.palette import class_colours
 
 _OTHER = "other crops, sizes or mirror images"
 UNINFORMATIVE = (
-    "no better than always the most frequent label, so none is proposed for correction; train longer with "
+    "no better than always the most frequent label, so no correction is proposed; train longer with "
     "out_of_fold.epochs or out_of_fold.side"
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Findings:
-    """What an audit found."""
+    """Results of an audit."""
 
     pack: MixedPack
     groups: tuple[CopyGroup, ...]
@@ -42,10 +42,10 @@ class Findings:
     predicted_by: str  # origin of the predictions
     undetected: UndetectedFaces | None
     corrections: tuple[Correction, ...]
-    skipped: tuple[str, ...]  # sentences on what was left out
+    skipped: tuple[str, ...]  # sentences about checks that were left out
 
     def copies(self) -> dict[str, int]:
-        """Photographs that occur more than once, and their faces, by kind."""
+        """Count photographs that occur more than once, and their faces, by kind."""
         counted: Counter[str] = Counter()
         for group in self.groups:
             kinds = {
@@ -60,17 +60,17 @@ class Findings:
         return dict(sorted(counted.items()))
 
     def proposed(self) -> dict[str, int]:
-        """Proposed corrections by action and reason."""
+        """Count proposed corrections by action and reason."""
         return dict(Counter(f"{each.action}: {_kind_of(each.reason)}" for each in self.corrections).most_common())
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Split to class to number of faces; those without an emotion come last."""
+        """Return the number of faces by split and class; faces without an emotion are last."""
         names = self.pack.class_names
         zeros = dict.fromkeys([*names, "without emotion"], 0)
         return {split: zeros | found for split, found in self.pack.table.counts(names).items()}
 
     def totals(self) -> list[tuple[str, str, str]]:
-        """Name, number and a note for each check, for the page and the terminal."""
+        """Return name, number and a note for each check, for the page and the terminal."""
         verdicts = [each.wrong for each in self.order if each.wrong is not None]
         decided = f"in {sum(verdicts) or len(verdicts)} of {len(verdicts)}" if verdicts else "undecided"
         order = "–" if not verdicts else "wrong" if any(verdicts) else "correct"
@@ -95,7 +95,7 @@ class Findings:
         return rows
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures and the keys of the faces that they count, for ``audit.json``."""
+        """Return all figures, with the keys of the counted faces, for ``audit.json``."""
         table, names, undetected = self.pack.table, self.pack.class_names, self.undetected
         key, split = table.key, table.split
         groups = [
@@ -147,7 +147,7 @@ class Findings:
         }
 
     def summary(self) -> str:
-        """The counts, for a terminal."""
+        """Return the counts as text for the terminal."""
         lines = [
             self.pack.manifest["title"],
             *(f"{number:>9}  {name.lower()} ({note})" for name, number, note in self.totals()),
@@ -162,7 +162,7 @@ class Findings:
         return "\n".join([*lines, *self.skipped])
 
     def candidates_csv(self) -> str:
-        """Every label issue as a row of ``label_noise.csv``."""
+        """Return ``label_noise.csv``, with one row per label issue."""
         rows = [["key", "split", "given", "suggested", "p_given", "p_suggested"]]
         for each in (candidate for split in self.noise or () for candidate in split.candidates):
             names = self.pack.class_names[each.given], self.pack.class_names[each.suggested]
@@ -174,9 +174,9 @@ class Findings:
 def write_results(
     findings: Findings, folder: Path, details: Mapping[str, Any], *, gallery: int, pictures: bool
 ) -> None:
-    """Write ``audit.html``, ``audit.json``, ``corrections.csv`` and ``label_noise.csv`` over those of an earlier audit.
+    """Write ``audit.html``, ``audit.json``, ``corrections.csv`` and ``label_noise.csv``; existing files are replaced.
 
-    A gallery of the page has up to `gallery` images; with ``pictures=False`` it shows none at all.
+    A gallery of the page contains up to `gallery` images; with ``pictures=False`` the page contains no images.
     """
     show = (lambda row: findings.pack.images([row])[0]) if pictures else None
     write_corrections(findings.corrections, folder / "corrections.csv", findings.pack.class_names)
@@ -192,7 +192,7 @@ def write_results(
 def audit_page(
     findings: Findings, show: Callable[[int], UInt8] | None, details: Mapping[str, Any], gallery: int
 ) -> str:
-    """The page as HTML; `show` returns the image of a row, uint8 (H, W, 3) RGB; None for a page without images."""
+    """Render the page as HTML; `show` returns the image of a row, uint8 (H, W, 3) RGB; None shows no images."""
     images, table = findings.images, findings.pack.table
     copies: dict[str, list[CopyGroup]] = {}
     for group in findings.groups:
@@ -212,7 +212,7 @@ def audit_page(
         copies={kind: sorted(groups, key=lambda group: -len(group.rows)) for kind, groups in copies.items()},
         meanings=ISSUES,
         issues={name: rows[np.argsort(images.sharpness[rows], kind="stable")] for name, rows in issues.items()},
-        # Those without another issue first.
+        # Faces without another issue first.
         missing=missing[np.argsort(images.issue[missing] != "", kind="stable")],
         uninformative=UNINFORMATIVE,
         details=details,
@@ -230,15 +230,15 @@ def propose(
     options: ProposalOptions,
     names: Sequence[str] = EMOTIONS,
 ) -> tuple[Correction, ...]:
-    """At most one correction for each face, in the table's order.
+    """Propose at most one correction per face, in the table's order.
 
-    Excludes images of one colour, copies of faces in a later split (train before val before test), copies whose label
-    contradicts most of their group, further copies of the same pixels, and improbable labels, where the predictions are
-    informative. `names` are those of the table's numbers.
+    Proposes to exclude images of one colour, copies of faces in a later split (train before val before test), copies
+    whose label contradicts most of their group, further copies of the same pixels, and improbable labels if the
+    predictions are informative. `names` are the class names of the table's numbers.
     """
 
     def reasons() -> Iterator[Reason]:
-        """To exclude a face, the weightier first."""
+        """Yield reasons to exclude a face, the most important first."""
         for row in np.flatnonzero(issues.issue == "uniform").tolist():
             yield row, ISSUES["uniform"], None
         for group in groups:
@@ -249,20 +249,20 @@ def propose(
             if not agreed and each.p_given < options.exclude_below:
                 yield each.row, "label noise", each.p_given
 
-    found: dict[int, Correction] = {}
-    # A correction of a key that occurs twice in a split would apply to both faces.
+    corrections: dict[int, Correction] = {}
+    # Skip keys that occur twice in a split: their correction would apply to both faces.
     count = Counter(zip(table.key.tolist(), table.split.tolist(), strict=True))
     for row, reason, score in reasons():
         key, split = str(table.key[row]), str(table.split[row])
         has_label = table.emotion[row] >= 0 or not np.isnan(table.soft_label[row]).all()
         if split in options.splits and has_label and count[key, split] == 1:
             was = int(table.emotion[row])
-            found.setdefault(row, Correction(key, "exclude", split=split, was=was, reason=reason, score=score))
-    return tuple(found[row] for row in sorted(found))
+            corrections.setdefault(row, Correction(key, "exclude", split=split, was=was, reason=reason, score=score))
+    return tuple(corrections[row] for row in sorted(corrections))
 
 
 def _superfluous(table: Table, group: CopyGroup, names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Faces of a group to exclude, and the reason."""
+    """Yield the faces of a group to exclude, and the reason."""
     last = group.splits[-1]
     here = [row for row in group.rows if table.split[row] == last]
     for row in group.rows:
@@ -276,7 +276,7 @@ def _superfluous(table: Table, group: CopyGroup, names: Sequence[str]) -> Iterat
             if table.emotion[row] >= 0 and (table.emotion[row] != label or 2 * most <= labels.total()):
                 yield row, f"copies with different labels: {named}"
     first: dict[str, int] = {}
-    # A copy with a label is kept rather than one without.
+    # Prefer to keep a copy with a label.
     for row in sorted(here, key=lambda row: (table.emotion[row] < 0, row)):
         other = first.setdefault(str(table.pixel_hash[row]), row)
         if other != row:
@@ -284,7 +284,7 @@ def _superfluous(table: Table, group: CopyGroup, names: Sequence[str]) -> Iterat
 
 
 def _kind_of(reason: str) -> str:
-    """A reason without the particular face or classes that it names."""
+    """Remove the particular face or classes from a reason."""
     for start, kind in (("same picture as", "same picture as another"), ("copy of", "copy of another")):
         if reason.startswith(start):
             return kind + (" in another split" if reason.endswith((" in val", " in test")) else "")

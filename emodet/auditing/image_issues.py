@@ -1,7 +1,7 @@
-"""Statistics of every crop; image issues: blurred, dark, glaring, without contrast; and crops without a face.
+"""Image statistics, image issues (blurred, dark, glaring, low contrast), and crops without a face.
 
-Face detectors are trained on faces with surroundings, so each crop is enlarged and its border repeated outwards, in two
-framings; a face that is found in either is found.
+Face detectors are trained on faces with surroundings. Each crop is therefore enlarged and padded by repeating its
+border, in two framings; a face must be detected in one of them.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ ISSUES: Mapping[str, str] = {
     "flat": "hardly any contrast",
     "blurred": "face far less sharp than in the rest of the set",
 }
-"""Issues by precedence: an image has the first one that applies."""
+"""Issues in order of precedence: an image has the first issue that applies."""
 
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 _THUMBNAIL = 16
@@ -36,10 +36,10 @@ FRAMINGS: tuple[tuple[int, float], ...] = ((128, 0.25), (240, 0.33))
 """Side of the enlarged crop in pixels, and the border around it as a share of that."""
 
 LONGEST_SIDE = 640
-"""Side of the search in pixels: more than any framing has, so that nothing is reduced again."""
+"""Size of the search in pixels; larger than every framing, so that no crop is reduced again."""
 
 MIN_SCORE = 0.3
-"""Detection threshold; lower than for photographs, because a face is expected."""
+"""Detection threshold; lower than for photographs, because each crop should contain a face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +72,10 @@ def measure_images(pack: Pack) -> ImageStats:
 
 
 def sharpness_of(grey: UInt8) -> float:
-    """How much gradient energy a slight blur takes from the middle of a grey crop: 0 or more, 0 for one colour.
+    """Return the relative loss of gradient energy in the middle of a grey crop after a slight blur: 0 or more.
 
-    A blurred image loses little (the principle of Crete et al. 2007). Being a ratio, it is independent of the face's
-    contrast, so of exposure and, largely, of skin tone.
+    A blurred image loses little (the principle of Crete et al. 2007). The ratio does not depend on the face's contrast,
+    and therefore not on exposure and hardly on skin tone. It is 0 for an image of one colour.
     """
     height, width = grey.shape
     top, left = round(height * (1 - _FACE) / 2), round(width * (1 - _FACE) / 2)
@@ -94,27 +94,27 @@ def sharpness_of(grey: UInt8) -> float:
 class ImageIssues:
     """Issues of N images."""
 
-    issue: npt.NDArray[np.str_]  # (N,), a name in `ISSUES`, empty where there is none
+    issue: npt.NDArray[np.str_]  # (N,), a name in `ISSUES`, or empty
     sharpness: Float32  # (N,), robust deviations from the median log sharpness of the set; negative is blurrier
 
     def counts(self) -> dict[str, int]:
-        """Images with each issue, in the order of `ISSUES`."""
-        found = Counter(self.issue.tolist())
-        return {name: found[name] for name in ISSUES}
+        """Return the number of images by issue, in the order of `ISSUES`."""
+        counts = Counter(self.issue.tolist())
+        return {name: counts[name] for name in ISSUES}
 
 
 def find_image_issues(stats: ImageStats) -> ImageIssues:
-    """Name the issue of each image that has one.
+    """Find the issue of each image.
 
-    Blur is relative to the set, three robust deviations below the median log sharpness, because sharpness depends on
-    the size of the images before they were packed.
+    An image is blurred if its log sharpness is three robust deviations below the median of the set. The threshold is
+    relative, because sharpness depends on the size of the images before packing.
     """
     with np.errstate(divide="ignore"):
         logarithm = np.log(stats.sharpness.astype(np.float64))
     finite = logarithm[np.isfinite(logarithm)]
     median = float(np.median(finite)) if finite.size else 0.0
     spread = _MAD_TO_DEVIATION * float(np.median(np.abs(finite - median))) if finite.size else 0.0
-    # Of a set of equally sharp images none is blurred.
+    # In a set of equally sharp images none is blurred.
     relative = (logarithm - median) / spread if spread > 0 else np.zeros_like(logarithm)
     applies = {
         "uniform": stats.contrast < 2,
@@ -132,21 +132,21 @@ class UndetectedFaces:
     """Result of a face detector."""
 
     detector: str
-    rows: Int64  # (n,), the faces that were searched, positions in the table
-    scores: Float32  # (n,), of the best detection, 0 where there is none
+    rows: Int64  # (n,), row indices of the checked faces
+    scores: Float32  # (n,), score of the best detection, 0 for none
 
     @property
     def missing(self) -> Int64:
-        """Positions in the table of the faces that were not found."""
+        """Row indices of the faces that were not detected."""
         return np.asarray(self.rows[self.scores == 0])
 
 
 def detect_faces(
     pack: Pack, detect: Callable[[UInt8], float], name: str, most: int | None, seed: int
 ) -> UndetectedFaces:
-    """Run a detector on the crops, or on `most` of them, drawn at random.
+    """Run a detector on the crops, or on `most` randomly drawn ones.
 
-    `detect` gives the score of the best face of an image, uint8 (H, W, 3) RGB, and 0 without one.
+    `detect` returns the score of the best face of an image, uint8 (H, W, 3) RGB, or 0 without a face.
     """
     rows = np.arange(len(pack), dtype=np.int64)
     if most is not None and most < len(rows):
@@ -159,7 +159,7 @@ def detect_faces(
 
 
 def framed(crop: UInt8, side: int, border: float) -> UInt8:
-    """The crop at `side` pixels with `border` × `side` pixels around it, which repeat its edge."""
+    """Resize a crop to `side` pixels and pad it by `border` × `side` pixels that repeat its edge."""
     method = cv2.INTER_CUBIC if side > crop.shape[0] else cv2.INTER_AREA
     large = cv2.resize(crop, (side, side), interpolation=method)
     around = round(border * side)

@@ -1,7 +1,7 @@
 """Label issues by confident learning (Northcutt, Jiang and Chuang 2021) on out-of-fold probabilities.
 
-These come from short trainings on parts of train, so that no net predicts a face that it has seen. Each fold is an
-ordinary run in a folder of its own. A finished fold is reused, an interrupted one resumed.
+Short trainings on parts of train compute the probabilities, so that no net predicts a face of its own training data.
+Each fold is an ordinary run with its own folder. A finished fold is reused; an interrupted fold is resumed.
 """
 
 import hashlib
@@ -47,8 +47,8 @@ _IRRELEVANT = ("accelerator", "devices", "enable_progress_bar", "num_nodes", "pr
 class OutOfFoldProbs:
     """Out-of-fold probabilities of a pack's faces."""
 
-    probabilities: Float64  # (N, K), one row per face of the pack, NaN where there are none
-    made_by: str  # for people
+    probabilities: Float64  # (N, K), one row per face of the pack, NaN without a prediction
+    made_by: str  # description of their origin
 
     @property
     def known(self) -> Bools:
@@ -70,9 +70,9 @@ class Candidate(NamedTuple):
     """A face whose label may be wrong."""
 
     row: int  # in the pack's table
-    given: int  # number of its label
-    suggested: int  # number of the most probable class, another one
-    p_given: float  # 0 to 1; the lower, the more likely the label is wrong
+    given: int  # class number of its label
+    suggested: int  # number of the most probable class, which differs from the label
+    p_given: float  # probability of the label, 0 to 1; a low value indicates a wrong label
     p_suggested: float
 
 
@@ -81,28 +81,28 @@ class LabelNoise:
     """Label issues of one split."""
 
     split: str
-    judged: int  # faces with a label and probabilities
-    agree: float  # share of them whose most probable class is their label
-    majority: float  # share of them that has the most frequent label
-    candidates: tuple[Candidate, ...]  # by rising probability of the label
+    judged: int  # number of faces with a label and probabilities
+    agree: float  # share of these faces whose most probable class is their label
+    majority: float  # share of these faces with the most frequent label
+    candidates: tuple[Candidate, ...]  # sorted by ascending probability of the label
 
     @property
     def informative(self) -> bool:
-        """Whether the predictions are better than always the most frequent label."""
+        """Whether the predictions are more accurate than always predicting the most frequent label."""
         return self.agree > self.majority
 
     @property
     def pairs(self) -> list[tuple[tuple[int, int], int]]:
-        """(given, suggested) and number of candidates, the most frequent first."""
+        """Pairs of (given, suggested) and their number of candidates, most frequent first."""
         return Counter((each.given, each.suggested) for each in self.candidates).most_common()
 
 
 def find_label_noise(table: Table, out_of_fold: OutOfFoldProbs) -> tuple[LabelNoise, ...]:
-    """Look for label issues in each split that has labels and probabilities."""
+    """Find label issues in each split with labels and probabilities."""
     from cleanlab.filter import find_label_issues
 
     labelled = (table.emotion >= 0) & (table.emotion < out_of_fold.probabilities.shape[1]) & out_of_fold.known
-    found = []
+    by_split = []
     for split in ("train", "val", "test"):
         rows = np.flatnonzero((table.split == split) & labelled)
         if not rows.size:
@@ -113,34 +113,34 @@ def find_label_noise(table: Table, out_of_fold: OutOfFoldProbs) -> tuple[LabelNo
             ranked = find_label_issues(
                 given, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
             )
-        # Predicted as labelled is no issue, however unsure the prediction.
+        # A face whose prediction equals its label is no issue, even at a low probability.
         ranked = ranked[predicted[ranked] != given[ranked]]
         columns = (rows[ranked], given[ranked], predicted[ranked], shares[ranked, given[ranked]], shares[ranked].max(1))
         candidates = [Candidate(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         agree, majority = float((predicted == given).mean()), float(np.bincount(given).max() / len(given))
-        found.append(LabelNoise(split, len(rows), agree, majority, tuple(candidates)))
-    return tuple(found)
+        by_split.append(LabelNoise(split, len(rows), agree, majority, tuple(candidates)))
+    return tuple(by_split)
 
 
 def predict_out_of_fold(
     settings: Mapping[str, Any], data: EmotionDataModule, photographs: Int64, folder: Path, options: OutOfFoldOptions
 ) -> OutOfFoldProbs:
-    """Predict every labelled face by nets that were trained neither on it nor on a copy of its image.
+    """Predict every labelled face with nets that were trained neither on the face nor on a copy of its image.
 
-    A face of train is predicted by the net of its fold, a face of val or test by the mean of all nets; copies of val
-    and test faces do not train. One temperature, fitted on train, calibrates all. Each combination of data and settings
-    gets a folder of runs in `folder`.
+    The net of its fold predicts a face of train, the mean of all nets a face of val or test; copies of val and test
+    faces are excluded from training. One temperature, fitted on train, calibrates all predictions. Each combination of
+    data and settings has its own folder of runs in `folder`.
 
     Raises:
-        EmodetError: A class is missing, a value does not fit, or the loss is not finite.
-        Interrupted: A signal stopped it.
+        EmodetError: A class is missing, a value is invalid, or the loss is not finite.
+        Interrupted: A signal stopped the training.
     """
     table, classes = data.pack.table, len(data.class_names)
     labelled = (table.emotion >= 0) & (table.emotion < classes)
     train = np.flatnonzero(labelled & (table.split == "train"))
     others = np.flatnonzero(labelled & (table.split != "train"))
     if not train.size:
-        raise EmodetError("train has no labelled faces to train nets on; quick=true leaves the label issues out")
+        raise EmodetError("train has no labelled faces to train nets on; quick=true skips the label issues")
     groups = with_subjects(photographs, table.subject)[train]
     fold_of = assign_folds(table.emotion[train], groups, options.folds, settings["seed"])
     copies = np.isin(photographs[train], photographs[others])
@@ -183,12 +183,12 @@ def with_subjects(photographs: Int64, subject: npt.NDArray[np.str_]) -> Int64:
 
 
 def assign_folds(emotion: Int64, groups: Int64, folds: int, seed: int) -> Int64:
-    """Stratified folds of whole groups: int64 (N,), 0 to folds - 1."""
+    """Assign whole groups to stratified folds: int64 (N,), 0 to folds - 1."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     available = len(np.unique(groups))
     if not 2 <= folds <= available:
-        raise EmodetError(f"out_of_fold.folds={folds}: 2 to {available}, the number of different photographs or people")
+        raise EmodetError(f"out_of_fold.folds={folds}: expected 2 to {available}, the number of photographs or people")
     fold_of = np.empty(len(emotion), dtype=np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -197,13 +197,13 @@ def assign_folds(emotion: Int64, groups: Int64, folds: int, seed: int) -> Int64:
             for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(emotion)), emotion, groups)):
                 fold_of[held_out] = number
         except ValueError:
-            message = f"out_of_fold.folds={folds}: no class of train has so many faces; quick=true trains no nets"
+            message = f"out_of_fold.folds={folds}: every class of train has fewer faces; quick=true trains no nets"
             raise EmodetError(message) from None
     return fold_of
 
 
 def _short(settings: Mapping[str, Any], options: OutOfFoldOptions) -> dict[str, Any]:
-    """Settings of a short training that keeps its last epoch: the held-out faces select nothing."""
+    """Return the settings of a short training that uses its last epoch, so that held-out faces select no epoch."""
     trainer = {key: value for key, value in settings["trainer"].items() if key not in ("max_steps", "max_time")}
     trainer |= {"max_epochs": options.epochs, "check_val_every_n_epoch": options.epochs, "num_sanity_val_steps": 0}
     callbacks = {name: spec for name, spec in settings["callbacks"].items() if name in ("best", "last")}
@@ -226,9 +226,9 @@ def _identity(settings: Mapping[str, Any], data: EmotionDataModule, side: int, a
 
 
 def _run_fold(settings: Mapping[str, Any], data: EmotionDataModule, run: RunFolder) -> Float64:
-    """Logits of the test faces of `data`, from the fold's file or from its training: float64 (len(test), K)."""
+    """Return the logits of the test faces of `data`, stored or from a training of the fold: float64 (len(test), K)."""
     file, test = run.path / "predictions.npz", data.splits.test
-    with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile):  # what a crash of the machine leaves
+    with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile):  # missing, or damaged by a crash
         stored = np.load(file, allow_pickle=False)
         if np.array_equal(stored["index"], test):
             log.info("%s: finished before", run.path.name)

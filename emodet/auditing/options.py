@@ -1,4 +1,4 @@
-"""Options of the audit, the keys `proposals` and `out_of_fold` of its configuration."""
+"""Options of the audit: the groups `proposals` and `out_of_fold` of its configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from emodet.errors import require
 
 @dataclass(frozen=True, slots=True)
 class ProposalOptions:
-    """Which corrections are proposed.
+    """Conditions for proposed corrections.
 
-    None is proposed for relabelling: at 0.95 for another class, voters agreed with 70 % of the new labels of FER2013
-    (experiments/ferplus/audit/README.md), and a wrong label is worse than one face less.
+    Relabelling is never proposed: voters agreed with only 70 % of new labels with a probability of 0.95 in FER2013
+    (experiments/ferplus/audit/README.md), and a wrong label is worse than a missing face.
 
     Attributes:
-        splits: Splits whose faces may be corrected. Scores on a changed val or test split are not comparable.
-        exclude_below: A label issue is proposed for exclusion where the label's probability is below this.
-        agreed_from: Nothing is proposed where the soft label (votes of several people) gives the label this share.
+        splits: Splits with corrections. Scores on a changed val or test split are not comparable.
+        exclude_below: Probability of the label below which a label issue is proposed for exclusion.
+        agreed_from: Share of the label in the soft label (votes of several people) from which nothing is proposed.
     """
 
     splits: Sequence[str] = ("train",)
@@ -32,9 +32,9 @@ class OutOfFoldOptions:
     """Size of the out-of-fold trainings.
 
     Attributes:
-        folds: Number of folds and of nets, at least 2.
+        folds: Number of folds, each with its own net, at least 2.
         epochs: Epochs of each net.
-        side: Pixels that crops are reduced to, at least 16.
+        side: Size of the reduced crops in pixels, at least 16.
     """
 
     folds: int = 5
