@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
+from emodet.inference.overlay import write_picture
 from emodet.installation import named, signal_of
 from emodet.models.build import trust_argument
 from emodet.models.classifier import EmotionClassifier
@@ -112,7 +112,7 @@ def describe_run(
     run.write_facts(facts)
     pairs = data.augmented(32)
     sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), ["original", "augmented"] * len(pairs), columns=16)
-    cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    write_picture(sheet, run.path / "augmentation.png")
     absent = [name for name, count in zip(data.class_names, data.class_counts(), strict=True) if not count]
     if absent:
         present = ",".join(name for name in data.class_names if name not in absent)
