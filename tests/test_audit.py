@@ -74,7 +74,7 @@ def test_the_page_has_every_section_and_requests_nothing(quick):
     sections = {"classes", "order", "copies", "labels", "pictures", "faces", "corrections", "details"}
     assert sections <= set(re.findall(r'id="(\w+)"', page))
     assert {each for each in re.findall(r'(?:src|href)="([^"]{5})', page) if each[0] != "#"} == {"data:"}
-    assert "Its terms say who may see them" in page
+    assert "whose terms restrict access" in page
 
 
 @pytest.mark.slow
