@@ -116,13 +116,15 @@ def test_the_page_makes_no_request_escapes_what_comes_from_outside_and_is_access
 
 
 @pytest.mark.usefixtures("plain_figures")
-def test_images_that_must_not_leave_stay_out_and_a_new_report_replaces_the_old_one(folder, tmp_path):
+def test_images_that_must_not_leave_stay_out_and_a_new_report_replaces_the_old_one_alone(folder, tmp_path):
     plain = make_predictions(60)
     target = tmp_path / "r"
     target.mkdir()
     for name in ("report.json", "errors.png", "valence_arousal.png"):
         (target / name).write_bytes((folder / name).read_bytes())
+    (target / "mine.png").write_text("mine")
     page = Page(write_report(evaluate_predictions(plain, resamples=0), plain, None, target, details={}, errors=6))
+    assert (target / "mine.png").read_text() == "mine"
     assert len(page.all("img")) == 4
     worst = worst_errors(plain, 6)
     assert (np.diff(plain.confidence[worst]) <= 0).all()
@@ -130,18 +132,14 @@ def test_images_that_must_not_leave_stay_out_and_a_new_report_replaces_the_old_o
         assert plain.predicted[index] != plain.emotion[index]
         assert plain.keys[index] in page.text
     names = {file.name for file in target.iterdir()}
-    assert names == (FIGURES - {"valence_arousal.png"}) | {"report.html", "report.json", "predictions.csv"}
+    assert names == (FIGURES - {"valence_arousal.png"}) | {"report.html", "report.json", "predictions.csv", "mine.png"}
     assert "Valence" not in page.text
 
 
-@pytest.mark.usefixtures("plain_figures")
-def test_other_files_in_the_folder_stay_and_bad_arguments_are_refused(tmp_path):
+def test_bad_arguments_are_refused(tmp_path):
     predictions = make_predictions(60)
     evaluation = evaluate_predictions(predictions, resamples=0)
-    (tmp_path / "mine.png").write_text("mine")
     (tmp_path / "file").write_text("")
-    write_report(evaluation, predictions, None, tmp_path, details={})
-    assert (tmp_path / "mine.png").read_text() == "mine"
     with pytest.raises(EmodetError, match="errors=-1"):
         write_report(evaluation, predictions, None, tmp_path / "r", details={}, errors=-1)
     with pytest.raises(EmodetError, match="cannot be written"):
