@@ -20,12 +20,12 @@ from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_strength
 from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
 from emodet.evaluation.outputs import device_of, predict_split
-from emodet.evaluation.pages import contact_sheet
+from emodet.evaluation.pages import contact_sheet, encode_image
 from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
-from emodet.inference.overlay import write_picture
+from emodet.files import write_files
 from emodet.installation import named, signal_of
 from emodet.models.build import trust_argument
 from emodet.models.classifier import EmotionClassifier
@@ -112,7 +112,7 @@ def describe_run(
     run.write_facts(facts)
     pairs = data.augmented(32)
     sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), ["original", "augmented"] * len(pairs), columns=16)
-    write_picture(sheet, run.path / "augmentation.png")
+    write_files(run.path, {"augmentation.png": encode_image(sheet, ".png")})
     absent = [name for name, count in zip(data.class_names, data.class_counts(), strict=True) if not count]
     if absent:
         present = ",".join(name for name in data.class_names if name not in absent)

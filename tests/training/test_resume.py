@@ -230,7 +230,7 @@ def test_a_moved_run_keeps_its_best_epoch(command, small, tmp_path):
         (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: cannot be read"),
         (lambda run: (run / "run.json").unlink() or (run / "run.json").symlink_to("/dev/zero"), "not a regular file"),
         (lambda run: ((run / "train.log").unlink(), (run / "train.log").mkdir()), "train.log: cannot be written"),
-        (lambda run: ((run / "augmentation.png").unlink(), (run / "augmentation.png").mkdir()), "augmentation.png"),
+        (lambda run: ((run / "augmentation.png").unlink(), (run / "augmentation.png").mkdir()), "Is a directory"),
     ],
 )
 def test_a_damaged_run_is_one_line(damage, message, run, refused):
