@@ -83,7 +83,7 @@ def test_mixes_that_cannot_be_are_refused_in_one_sentence(refused, release, mixe
     twice = f"{{mine: {{data: affectnet_yolo, root: {release}}}, other: {{root: {release}}}}}"
     for arguments, message in (
         (["data.sources={rafdb: {root: /x}}", "data.root=/y"], "data.root=/y is for one data set"),
-        ([f"data.sources={twice}"], "training faces of other is left"),  # the same pictures: none left to train on
+        ([f"data.sources={twice}"], "training faces of other are left"),  # the same pictures: none left to train on
     ):
         assert message in refused("emodet.prepare", "data=mixed", *arguments, *SMALL)
     arguments = [*mixed, *NET, "training.monitor=val/accuracy/rafdb", f"hydra.run.dir={tmp_path}"]
@@ -141,7 +141,7 @@ def test_a_data_set_that_has_moved_is_pointed_at(run, ferplus, command, refused,
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([], "data.sources names no data set; name some, as in data.sources=[affectnet8,rafdb]. There are affectnet"),
+        ([], "data.sources is empty: name data sets, as in data.sources=[affectnet8,rafdb]. There are affectnet"),
         (["rafdbb"], "data.sources: rafdbb: there is no data set 'rafdbb'; there are affectnet"),
         (["rafdb", "rafdb"], "names of data sets, each once"),
         (["mixed"], "there is no data set 'mixed'"),
@@ -150,7 +150,7 @@ def test_a_data_set_that_has_moved_is_pointed_at(run, ferplus, command, refused,
         (7, "data.sources=7: expected names of data sets"),
         ({"rafdb": {"root": "/x", "batch_size": 3}}, "data.sources: rafdb: batch_size cannot be set"),
         ({"mine": {"data": "nothing", "root": "/x"}}, "data.sources: mine: there is no data set 'nothing'"),
-        ({"a b": {"root": "x"}}, "'data.sources: a b': a name of letters"),
+        ({"a b": {"root": "x"}}, "'data.sources: a b': expected a name of letters"),
         ({"a:b": {"root": "x"}}, "a name of letters"),
         ({"a": {"root": "x", "rot": 1}}, "data.sources: a: rot cannot be set for one data set; there are root"),
         ({"a": {"root": "x", "weight": 0}}, "data.sources: a: weight=0"),

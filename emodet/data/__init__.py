@@ -1,1 +1,1 @@
-"""From data sets on disk to batches: readers, records, packs, the data module."""
+"""Packs, splits, augmentation, batches, and the data module."""

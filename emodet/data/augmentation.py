@@ -1,4 +1,4 @@
-"""Augmentation of face crops with albumentations: the only module that uses it (2.0.8, no longer developed)."""
+"""Augmentation of face crops with albumentations 2.0.8, which is no longer developed; only this module uses it."""
 
 import os
 import pkgutil
@@ -12,7 +12,7 @@ import numpy as np
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError, require
 
-# Without it, albumentations looks for a newer version in the network at import.
+# Otherwise albumentations checks the network for a newer version when imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 _WORDS = {
@@ -29,18 +29,18 @@ class Augmentation:
     """Seeded chains of albumentations transforms on uint8 RGB crops that keep their size.
 
     Args:
-        steps: One mapping per transform: ``name`` is the class in albumentations, or ``_target_`` the path of one's own
-            (``mylab.MyTransform``), the rest its arguments. Groups (``OneOf``, ``SomeOf``, ``Sequential``) hold their
-            members under ``transforms``. ``border_mode``, ``interpolation`` and a downscale's ``interpolation_pair``
-            are written in words.
-        mix: Instead of `steps`: parts of a batch with steps of their own, ``[{share: 0.5, steps: […]}, …]``; the shares
+        steps: One mapping per transform: ``name`` of a class in albumentations, or ``_target_`` with the path of your
+            own class (``mylab.MyTransform``), and its arguments. Groups (``OneOf``, ``SomeOf``, ``Sequential``) list
+            their members as ``transforms``. ``border_mode``, ``interpolation`` and the ``interpolation_pair`` of
+            ``Downscale`` are names.
+        mix: Instead of `steps`: different steps for parts of a batch, ``[{share: 0.5, steps: […]}, …]``; the shares
             sum to 1.
 
     Attributes:
         parts: Share of a batch and steps of each part.
 
     Raises:
-        EmodetError: A transform is not known, or does not take an argument that was given; or shares do not sum to 1.
+        EmodetError: A transform or one of its arguments is unknown, or the shares do not sum to 1.
     """
 
     def __init__(self, steps: Sequence[Mapping[str, Any]] = (), mix: Sequence[Mapping[str, Any]] | None = None) -> None:
@@ -50,22 +50,22 @@ class Augmentation:
                 raise EmodetError("augmentation: steps and mix exclude each other; move the steps into a part of mix")
             for part in (checked := _checked_list(mix, "mix")):
                 if set(part) != {"share", "steps"} or not isinstance(part["share"], int | float) or part["share"] <= 0:
-                    raise EmodetError(f"augmentation.mix: {{share: above 0, steps: […]}} was expected, not {part}")
+                    raise EmodetError(f"augmentation.mix: expected {{share: above 0, steps: […]}}, not {part}")
             self.parts = [(float(part["share"]), _checked_list(part["steps"], "steps")) for part in checked]
             total = sum(share for share, _ in self.parts)
             require(abs(total - 1) <= 1e-6, "augmentation.mix: sum of the shares", round(total, 6), "1")
-        import albumentations as A  # seconds, which reading the configuration's keys need not take
+        import albumentations as A  # deferred: slow to import, not needed for reading the configuration
 
         self._composed = [A.Compose([_transform(step) for step in own]) if own else None for _, own in self.parts]
 
     def __call__(self, crops: UInt8, seed: int) -> UInt8:
-        """Augment a batch, uint8 (N, H, W, 3) RGB, into a new array; the same seed and crops give the same result.
+        """Augment a batch, uint8 (N, H, W, 3) RGB; returns a new array, equal for equal seed and crops.
 
         Raises:
-            EmodetError: A step changes the crops' size or type.
+            EmodetError: A step changes the size or type of the crops.
         """
         found = crops.copy()
-        # Batches are in random order, so consecutive rows are a random part.
+        # Batches are in random order, so consecutive rows are a random subset.
         ends = np.rint(np.cumsum([share for share, _ in self.parts]) * len(crops)).astype(int).tolist()
         start = 0
         for number, (compose, end) in enumerate(zip(self._composed, ends, strict=True)):
@@ -121,11 +121,11 @@ def _transform(step: Mapping[str, Any]) -> Any:
             arguments[key] = tuple(value)
     try:
         with warnings.catch_warnings():
-            # albumentations only warns of an unknown argument.
+            # albumentations only warns about unknown arguments.
             warnings.filterwarnings("error", message="Argument")
             return kind(**arguments)
     except (TypeError, ValueError, UserWarning) as problem:
-        raise EmodetError(f"augmentation: {name} does not take {arguments} ({problem})") from None
+        raise EmodetError(f"augmentation: {name} does not accept {arguments} ({problem})") from None
 
 
 def _word(name: str, key: str, value: Any) -> int:

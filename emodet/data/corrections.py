@@ -1,7 +1,7 @@
-"""Corrections of a release: faces to leave out and labels to change, as a CSV file that a person can read and edit.
+"""Corrections of a release: excluded faces and changed labels, in a CSV file that people can edit.
 
-The release and its pack stay unchanged: corrections are applied to the pack's table when the data module opens it, and
-are part of the data's fingerprint. `python -m emodet.audit` proposes such a file.
+The release and its pack do not change: corrections are applied to the pack's table when the data module opens it, and
+are part of the data's fingerprint. `python -m emodet.audit` writes a file of proposals.
 """
 
 from collections import Counter, defaultdict
@@ -28,15 +28,15 @@ class Correction:
     """A correction of one face.
 
     Attributes:
-        key: The face's, as in the pack's table.
-        action: ``exclude`` leaves it out of train, val and test; ``relabel`` gives it another emotion, which also
+        key: Key of the face in the pack's table.
+        action: ``exclude`` removes the face from train, val and test; ``relabel`` changes its emotion, which also
             replaces its soft label.
-        emotion: The new one, a position in the class names; None where it is excluded.
-        split: train, val or test, if only the face of that split is meant; empty for any.
-        was: The emotion that the face must have, -1 for none; None does not check it.
+        emotion: The new emotion, an index of the class names; None for ``exclude``.
+        split: train, val or test, to correct only the face of that split; empty for any split.
+        was: Expected current emotion, -1 for none; None skips this check.
         reason: Free text.
-        score: The audit's; its meaning is in `reason`.
-        line: Of the file, from 1.
+        score: Score of the audit; `reason` explains it.
+        line: Line number in the file, from 1.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
-    """A file of corrections; the numbers in its rows are positions in `class_names`."""
+    """A file of corrections; emotions in its rows are indices of `class_names`."""
 
     file: Path
     sha256: str
@@ -59,10 +59,10 @@ class Corrections:
     class_names: Sequence[str] = EMOTIONS
 
     def apply(self, table: Table) -> tuple[Table, dict[str, dict[str, int]]]:
-        """The table with these corrections laid over it, and how many faces of each split are excluded and relabelled.
+        """Apply the corrections; returns the new table, and the number of excluded and relabelled faces by split.
 
-        Excluded faces keep their row and have neither an emotion nor a soft label, so that nothing can use them. A row
-        that does not fit the table, or contradicts another, is an error.
+        Excluded faces keep their row but lose emotion and soft label, so that they are not used. Raises `EmodetError`
+        for a row that does not match the table or contradicts another row.
         """
         emotion, soft_label = table.emotion.copy(), table.soft_label.copy()
         counted: dict[str, Counter[str]] = {split: Counter() for split in _SPLITS}
@@ -75,7 +75,7 @@ class Corrections:
         return replace(table, emotion=emotion, soft_label=soft_label), counts
 
     def _places(self, table: Table) -> Iterator[tuple[Correction, list[int]]]:
-        """The positions of the faces that each row means."""
+        """Return the row indices of the faces of each correction."""
         wanted = {row.key for row in self.rows}
         of: dict[str, list[int]] = defaultdict(list)
         for place, key in enumerate(table.key.tolist()):
@@ -84,8 +84,8 @@ class Corrections:
         if unknown := [row for row in self.rows if row.key not in of]:
             shown = "; ".join(f"line {row.line}: {row.key}" for row in unknown[:_LISTED])
             raise EmodetError(
-                f"{self.file}: {len(unknown)} of {len(self.rows)} rows name a face that this data set does not have "
-                f"({shown}). Is it a correction of other data, or of faces that could not be read?"
+                f"{self.file}: {len(unknown)} of {len(self.rows)} rows have a key that is not in this data set "
+                f"({shown}); check that the file belongs to this data, or remove rows of unreadable faces"
             )
         by_place: dict[int, Correction] = {}
         for row in self.rows:
@@ -98,9 +98,9 @@ class Corrections:
                 if row.was not in (None, label):
                     raise self._error(
                         row,
-                        f"{row.key} was to be corrected from {self._name(row.was)}, but its label is "
-                        f"{self._name(label)}: this correction was made for other labels. Leave the column was out to "
-                        "correct it all the same",
+                        f"{row.key} has the label {self._name(label)}, but the column was contains "
+                        f"{self._name(row.was)}: the correction was made for other labels. Remove the column was to "
+                        "apply it anyway",
                     )
                 other = by_place.setdefault(place, row)
                 if other is not row:
@@ -115,16 +115,16 @@ class Corrections:
 
 
 def in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """The counts of `Corrections.apply` for people: ``train 12 excluded, 3 relabelled; val 1 excluded``."""
+    """Format the counts of `Corrections.apply`: ``train 12 excluded, 3 relabelled; val 1 excluded``."""
     parts = [f"{split} " + ", ".join(f"{n} {what}" for what, n in each.items()) for split, each in counts.items()]
     return "; ".join(parts) or "no face"
 
 
 def read_corrections(path: Path, class_names: Sequence[str] = EMOTIONS) -> Corrections:
-    """Read a file of corrections to data with these classes; an error names the line.
+    """Read a file of corrections for data with these classes; errors contain the line number.
 
-    The columns ``key`` and ``action`` must be there, ``emotion`` where a label is changed; ``split`` and ``was`` are
-    checked where they are given, ``reason`` and ``score`` are for people.
+    The columns ``key`` and ``action`` are required, ``emotion`` for ``relabel``. ``split`` and ``was`` are optional
+    checks; ``reason`` and ``score`` are not used.
     """
     with errors_of(f"data.corrections={path}", "cannot be read", OSError):
         digest = sha256_of(path)
@@ -134,7 +134,7 @@ def read_corrections(path: Path, class_names: Sequence[str] = EMOTIONS) -> Corre
 
 
 def write_corrections(corrections: Iterable[Correction], path: Path, class_names: Sequence[str] = EMOTIONS) -> None:
-    """Write a file that `read_corrections` reads, whole or not at all."""
+    """Write a file for `read_corrections`, atomically."""
     names: dict[int | None, str] = {None: "", -1: "none"}
     names.update(enumerate(class_names))
     rows: list[tuple[str | None, ...]] = [_COLUMNS]
@@ -154,7 +154,7 @@ def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[s
     if split and split not in _SPLITS:
         raise rows.error(f"split {split!r} is not train, val or test")
     if action == "exclude" and emotion:
-        raise rows.error(f"exclude takes no emotion, but {emotion!r} stands there; is relabel meant?")
+        raise rows.error(f"exclude takes no emotion, but the column contains {emotion!r}; use relabel or empty it")
     new = _emotion(emotion, rows, class_names) if action == "relabel" else None
     if new == -1:
         raise rows.error(
@@ -166,7 +166,7 @@ def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[s
 
 
 def _emotion(text: str, rows: CsvRows, class_names: Sequence[str]) -> int:
-    """The position of a class, -1 for no text, or a word that says that there is none."""
+    """Return the index of a class name; -1 for empty text or a word that means none."""
     place = place_of(text, class_names)
     if place is not None:
         return place

@@ -1,8 +1,8 @@
-"""Crop pictures as ``data.crop`` asks, in a pool of processes, straight into an ``.npy`` file.
+"""Cropping of pictures with ``data.crop``, in a pool of processes that write directly into an ``.npy`` file.
 
-``image`` takes the whole picture, which is a face crop already. ``box`` cuts the square around the sample's box, with
-``preprocessing.margin`` around it, and with ``preprocessing.alignment=eyes`` turned upright by the sample's landmarks.
-``detect`` finds box and landmarks in a photograph as live recognition does.
+``image`` uses the whole picture, which is a face crop already. ``box`` crops the square around the sample's box, with
+``preprocessing.margin``, and with ``preprocessing.alignment=eyes`` rotates it upright by the sample's landmarks.
+``detect`` detects box and landmarks in a photograph, as in live recognition.
 """
 
 import functools
@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 _SAMPLE = 64
 _SEARCHED = (416, 192)
-_SMALLEST = 96  # pixels: a smaller picture is hardly a whole photograph
+_SMALLEST = 96  # pixels: smaller pictures are probably not whole photographs
 _MANY_LOST = 0.25
-_FILLED = 0.5  # of the longer side: a face crop's face is larger than that
+_FILLED = 0.5  # share of the longer side: the face in a face crop is larger
 _UNGUARDED = (
     'put the code of a script under `if __name__ == "__main__":`, as each process that prepares pictures imports the '
     "script again; or set processes=1"
@@ -49,7 +49,7 @@ Chunk = tuple[int, Sequence[Sample]]  # row of the first face, and samples
 
 
 def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
-    """Refuse a way to crop for which more than this share of samples lack a box or landmarks; opens no picture."""
+    """Raise `EmodetError` if more than this share of samples lack the box or landmarks of `crop`; opens no pictures."""
     total = len(samples)
     if crop == "detect" and (boxes := sum(sample.box is not None for sample in samples)):
         raise EmodetError(f"data.crop=detect: {boxes:,} of {total:,} faces have a box already; use data.crop=box")
@@ -68,10 +68,10 @@ def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Prepr
 
 
 def cut(image_rgb: UInt8, sample: Sample, crop: str, preprocessing: Preprocessing) -> UInt8:
-    """Crop one face out of its stored picture, uint8 (H, W, 3) RGB: uint8 (size, size, 3), RGB.
+    """Crop a face from its stored picture, uint8 (H, W, 3) RGB; returns uint8 (size, size, 3), RGB.
 
-    Refuses a sample without the box or the landmarks that the crop needs, and a box whose centre lies outside the
-    picture.
+    Raises `EmodetError` if the sample lacks the box or landmarks that the crop needs, or the centre of the box is
+    outside the picture.
     """
     if crop != "box":
         return preprocessing.crop(image_rgb)
@@ -81,7 +81,7 @@ def cut(image_rgb: UInt8, sample: Sample, crop: str, preprocessing: Preprocessin
         raise EmodetError("no landmarks, which preprocessing.alignment=eyes needs")
     x1, y1, x2, y2 = sample.box
     height, width = image_rgb.shape[:2]
-    # A box may reach over the edge, where pixels are repeated; if its centre is outside, hardly any of it is left.
+    # A box can extend over the edge, where pixels are repeated, but with its centre outside too little is visible.
     if not (0 <= (x1 + x2) / 2 <= width and 0 <= (y1 + y2) / 2 <= height):
         raise EmodetError(
             f"the centre of the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is outside the {width}×{height} picture"
@@ -90,16 +90,16 @@ def cut(image_rgb: UInt8, sample: Sample, crop: str, preprocessing: Preprocessin
 
 
 class CropResult(NamedTuple):
-    """A face, cropped; the row of an unreadable picture is left blank."""
+    """Result of cropping one face; the crop of an unreadable picture is blank."""
 
-    hash: str | None  # its `crop_hash`, None where the picture is unreadable, or no face was detected in it
-    reason: str | None  # why it is unreadable
-    found: int | None  # number of detected faces; None where none was to be detected
+    hash: str | None  # `crop_hash`; None if the picture is unreadable, or no face was detected
+    reason: str | None  # reason why the picture is unreadable
+    found: int | None  # number of detected faces; None without detection
 
 
 @dataclass(frozen=True, slots=True)
 class Cropper:
-    """From chunks of samples to crops in an ``.npy`` file of `shape`, where each process writes its own chunks."""
+    """Crops chunks of samples into an ``.npy`` file of `shape`; each process writes its own chunks."""
 
     reader: Reader
     preprocessing: Preprocessing
@@ -107,12 +107,12 @@ class Cropper:
     file: Path
 
     def shape(self, faces: int) -> tuple[int, int, int, int]:
-        """Of so many stored crops: one channel where they are grey."""
+        """Shape of `count` stored crops; grey crops have one channel."""
         size = self.preprocessing.size
         return faces, size, size, 1 if self.preprocessing.colour == "grey" else 3
 
     def __call__(self, chunk: Chunk) -> list[CropResult]:
-        """Crop the samples of a chunk and write the crops; OSError where the disk is full."""
+        """Crop the samples of a chunk and write the crops; raises `OSError` if the disk is full."""
         start, samples = chunk
         crops = np.zeros(self.shape(len(samples)), dtype=np.uint8)
         results = []
@@ -126,7 +126,7 @@ class Cropper:
                 crops[row] = crop[:, :, : crops.shape[3]]
             results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
         offset = np.load(self.file, mmap_mode="r").offset
-        # Written, not mapped: a full disk is then an error, not a killed process.
+        # Written and not mapped: a full disk then raises an error instead of killing the process.
         with self.file.open("r+b", buffering=0) as stream:
             stream.seek(offset + start * crops[0].nbytes)
             left = crops.data.cast("B")
@@ -135,11 +135,11 @@ class Cropper:
         return results
 
     def _crop(self, sample: Sample) -> tuple[UInt8 | None, int | None]:
-        """One face: uint8 (size, size, 3), RGB, None without a face; and `CropResult.found`.
+        """Crop one face: uint8 (size, size, 3), RGB, or None without a face; and `CropResult.found`.
 
-        Of several faces that are detected it is the one with the largest product of score and size.
+        Of several detected faces, the one with the largest product of score and size is used.
         """
-        # A box is in the picture's own pixels; without one a JPEG is decoded no larger than needed.
+        # A box is in pixels of the full picture; without a box, a JPEG is decoded at a reduced size.
         least = self.preprocessing.size if self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(sample), name=sample.key, least_side=least, quick=True)
         if self.crop != "detect":
@@ -151,7 +151,7 @@ class Cropper:
 
 
 def require_main_guard() -> None:
-    """Refuse to run at the top level of a script that a new process imports: it would wait for its parent for ever."""
+    """Raise `EmodetError` at the top level of a script, which a new process would import and execute again."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
@@ -162,11 +162,11 @@ def require_main_guard() -> None:
 def crop_chunks(
     cropper: Cropper, chunks: Sequence[Chunk], processes: int | None
 ) -> Generator[list[CropResult], None, None]:
-    """Crop chunks in several processes; yields their results in order.
+    """Crop chunks in several processes; yields the results in order.
 
-    `processes` is how many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
-    take seconds to start. They end with the iterator, at once when it is closed before its end. This is not torch's
-    data loader, whose workers load torch, and end only after the picture that they read.
+    `processes` is the number of processes; None means one per core, or this process alone for fewer than 2,000 faces,
+    since processes take seconds to start. They end with the iterator, immediately if it is closed early. The workers of
+    torch's data loader would import torch, and end only after their current picture.
     """
     faces = sum(len(samples) for _, samples in chunks)
     count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
@@ -178,8 +178,8 @@ def crop_chunks(
             yield from pool.map(_in_worker, chunks)
     except BrokenProcessPool:
         raise EmodetError(
-            f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
-            "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
+            f"a process that crops pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
+            "memory?): finished faces are kept, run the command again with data.processes=1 to use less memory"
         ) from None
 
 
@@ -188,7 +188,7 @@ _worker: Cropper | None = None
 
 def _start_worker(cropper: Cropper) -> None:
     global _worker
-    # Ctrl-C reaches every process of a terminal; the parent handles it.
+    # Ctrl-C is sent to every process of a terminal; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = cropper
 
@@ -200,21 +200,21 @@ def _in_worker(chunk: Chunk) -> list[CropResult]:
 
 @functools.cache
 def _detector() -> "Detector":
-    # Imported here: only this way of cropping needs the runtime (and each process of a pool its own detector).
+    # Imported here, because only detection needs the runtime (and one detector per process).
     from emodet.inference.detectors import make_detector
 
     return make_detector("auto", threads=1)
 
 
 def _find_faces(image_rgb: UInt8, **options: Any) -> "Sequence[Detection]":
-    """As live recognition does; `EmodetError` where no detector's weights are available."""
+    """Detect faces as in live recognition; raises `EmodetError` if the weights are not available."""
     from emodet.inference.detectors import find_faces
 
     return find_faces(_detector(), image_rgb, **options)
 
 
 def detection_facts(samples: Sequence[Sample], results: Sequence[CropResult]) -> dict[str, Any]:
-    """For a manifest: the detector, and the keys of pictures without a face, of which it warns, and with several."""
+    """Return the detector and the keys of pictures without a face and with several faces; warn about the former."""
     found = [(sample.key, it.found) for sample, it in zip(samples, results, strict=True) if it.found is not None]
     without = [key for key, count in found if count == 0]
     if len(without) > _MANY_LOST * len(found):
@@ -228,9 +228,9 @@ def detection_facts(samples: Sequence[Sample], results: Sequence[CropResult]) ->
 
 
 def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> None:
-    """Log a warning, with numbers, if pictures that are to be packed as they are look like whole photographs.
+    """Log a warning if pictures that will be packed without cropping seem to be whole photographs.
 
-    Detects faces, at 416 pixels, in 64 pictures at most, evenly spaced; does nothing where no detector is available.
+    Detects faces, at 416 pixels, in at most 64 evenly spaced pictures; does nothing without a detector.
     """
     shares = []
     rows = np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int)).tolist()
@@ -250,8 +250,8 @@ def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) ->
     median = statistics.median(shares) if shares else 1.0
     if len(shares) >= len(rows) / 4 and median < _FILLED:
         log.warning(
-            "data.crop=image packs whole photographs: in %d of %d sampled pictures a face is found, and it takes up "
-            "%.0f %% of the picture's longer side (median), %.0f pixels of a crop of %d. data.crop=detect cuts the "
-            "faces out as live recognition does",
+            "data.crop=image packs whole photographs: in %d of %d sampled pictures a face is detected, with a median "
+            "size of %.0f %% of the picture's longer side, %.0f pixels in a crop of %d. data.crop=detect crops the "
+            "faces as in live recognition",
             *(len(shares), len(rows), 100 * median, median * size, size),
         )

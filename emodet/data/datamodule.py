@@ -1,4 +1,4 @@
-"""The LightningDataModule: data sets in, batches out."""
+"""`EmotionDataModule`: the LightningDataModule for one or several data sets."""
 
 import copy
 import hashlib
@@ -31,33 +31,33 @@ from emodet.preprocessing import Preprocessing
 log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = Path("/dev/shm")
-_FETCHED_AHEAD = 3  # torch's prefetch factor, and the batch that is trained on
+_FETCHED_AHEAD = 3  # torch's prefetch factor, and the current batch
 
 
 class EmotionDataModule(L.LightningDataModule):
-    """One data set or a mix of several, prepared on first use, as training, val and test batches.
+    """Training, val and test batches of one data set or a mix of several, which are packed on first use.
 
     Args:
         sources: A data set, or several by name, in order.
-        preprocessing: Geometry and colour of a crop, or the arguments of `Preprocessing`.
+        preprocessing: Definition of crops, or the arguments of `Preprocessing`.
         batch_size: Faces per training batch and process.
         eval_batch_size: Faces per evaluation batch.
-        num_workers: Processes that fetch batches; None takes one per core, eight at most.
-        augmentation: Of training crops, or its steps; None leaves them as they are.
+        num_workers: Number of processes that fetch batches; None for one per core, at most eight.
+        augmentation: Augmentation of training crops, or its steps; None for no augmentation.
         sampling: One of `emodet.data.faces.SAMPLING`.
-        classes: 8 (the emotions), 7 (without contempt), or names, in the order of the net's outputs; None takes those
-            that the data has.
-        split_seed: Decides which faces are held out; kept apart from `seed` so that seeds can be compared.
-        training_faces: Train on so many faces, seeded, the same ones throughout; None takes all.
-        corrections: A file that excludes and relabels faces, see `emodet.data.corrections`; in a mix its keys begin
+        classes: 8 (the emotions), 7 (without contempt), or names, in the order of the net's outputs; None for all
+            classes of the data.
+        split_seed: Seed of the split into train and val; separate from `seed`, so that seeds can be compared.
+        training_faces: Number of training faces, a seeded sample; None for all.
+        corrections: File that excludes and relabels faces, see `emodet.data.corrections`; in a mix its keys begin
             with the data set's name and a colon.
-        seed: Of order and augmentation.
+        seed: Seed of order and augmentation.
 
     Attributes:
-        sources: By name; a single data set has the empty name.
-        class_names: Of the net, in order. Set up by `setup`, as are the following.
+        sources: Data sets by name; a single data set has the empty name.
+        class_names: Class names in the order of the net's outputs. This and the following are set by `setup`.
         pack: All faces; its first classes are `class_names`.
-        splits: Positions in its table.
+        splits: Row indices of the splits.
         correction_facts: See `MixedPack.correction_facts`.
 
     Raises:
@@ -109,24 +109,24 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """Names of the data sets of a mix, in order; empty for a single one."""
+        """Names of the data sets of a mix, in order; empty for a single data set."""
         return () if "" in self.sources else tuple(self.sources)
 
     def places(self) -> dict[str, Any]:
-        """The settings that locate the data, with absolute paths; of a mix, all settings of its data sets."""
+        """Settings that locate the data, with absolute paths; for a mix, all settings of its data sets."""
         every = {name: source.settings() for name, source in self.sources.items()}
         return {name: every[""][name] for name in ("root", "packs")} if "" in every else {"sources": every}
 
     def prepare_data(self) -> None:
         """Make packs that do not exist."""
-        if hasattr(self, "pack"):  # as after `with_splits`, whose crops need not be those of the sources
+        if hasattr(self, "pack"):  # for example after `with_splits`, whose crops can differ from those of the sources
             return
         for name, source in self.sources.items():
             with naming(name):
                 source.prepare(self.preprocessing)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the packs and assign their faces to splits; cheap, and the same in every process."""
+        """Open the packs and assign their faces to splits; fast, with the same result in every process."""
         if hasattr(self, "pack"):
             return
         packs: dict[str, Pack] = {}
@@ -157,31 +157,31 @@ class EmotionDataModule(L.LightningDataModule):
             log.info("%d training faces dropped: %s", count, reason)
 
     def with_splits(self, splits: Splits, pack: MixedPack) -> "EmotionDataModule":
-        """The same data with other splits, for training in folds; `pack` gives other crops of the same faces."""
+        """Return the data with other splits, for training in folds; `pack` can have other crops of the same faces."""
         other = copy.copy(self)
         other.splits, other.pack, other.preprocessing = splits, pack, pack.preprocessing
         return other
 
     @property
     def fingerprint(self) -> str:
-        """The pack's, and of the corrections where there are any: equal for data that trains the same."""
+        """Hash of pack and corrections: equal for equal training data."""
         if self.correction_facts is None:
             return self.pack.fingerprint
         parts = {"pack": self.pack.fingerprint, "corrections": self.correction_facts["sha256"]}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def class_counts(self) -> list[int]:
-        """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""
+        """Number of training faces per class, in the order of `class_names`, without faces that have no emotion."""
         emotion = self.pack.table.emotion[self.splits.train]
         return [int((emotion == number).sum()) for number in range(len(self.class_names))]
 
     def class_shares(self) -> tuple[float, ...]:
-        """`class_counts` as shares that sum to 1; empty where no training face has an emotion."""
+        """`class_counts` as shares that sum to 1; empty if no training face has an emotion."""
         counts = self.class_counts()
         return tuple(count / sum(counts) for count in counts) if sum(counts) else ()
 
     def train_dataloader(self) -> DataLoader[faces.Batch]:
-        """Augmented batches, see `TrainingBatches`."""
+        """Return augmented batches, see `TrainingBatches`."""
         train, table, (rank, world_size) = self.splits.train, self.pack.table, self._place()
         weight = np.array([source.weight for source in self.sources.values()])[self.pack.source_of(train)]
         emotion, soft_label = table.emotion[train], table.soft_label[train]
@@ -190,21 +190,21 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader(batches, [source.labels == "soft" for source in self.sources.values()], self.augmentation)
 
     def val_dataloader(self) -> DataLoader[faces.Batch]:
-        """The val faces."""
+        """Return batches of the val faces."""
         return self._evaluation(self.splits.val, *self._place())
 
     def test_dataloader(self) -> DataLoader[faces.Batch]:
-        """The test faces."""
+        """Return batches of the test faces."""
         return self._evaluation(self.splits.test, *self._place())
 
     def evaluation_dataloader(self, split: str) -> DataLoader[faces.Batch]:
-        """All faces of a split, or of ``all``, that have an emotion, without augmentation, in one process."""
+        """Return batches of all faces of a split, or ``all``, with an emotion; no augmentation, for one process."""
         of = {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}
         rows = np.unique(np.concatenate(list(of.values()))) if split == "all" else of[split]
         return self._evaluation(rows[self.pack.table.emotion[rows] >= 0], 0, 1)
 
     def augmented(self, count: int) -> UInt8:
-        """Training crops: uint8 (n, 2, H, W, 3), each beside its augmented version, n <= count."""
+        """Return n <= count training crops and their augmented versions: uint8 (n, 2, H, W, 3), RGB."""
         train = self.splits.train
         rows = np.random.default_rng([self.seed, 0x617D]).choice(train, min(count, len(train)), replace=False)
         crops = self.pack.images(rows)
@@ -221,11 +221,11 @@ class EmotionDataModule(L.LightningDataModule):
         return faces.LazyDataLoader(faces.FaceDataset(self.pack, soft, augmentation), batches, self.num_workers)
 
     def _fit_shared_memory(self) -> None:
-        """Refuse, or by default reduce, workers whose batches do not fit: training would wait for ever."""
+        """Reduce the default number of workers, or raise `EmodetError`, if batches exceed shared memory."""
         if not self.num_workers or not _SHARED_MEMORY.is_dir():
             return
-        found = os.statvfs(_SHARED_MEMORY)
-        room = found.f_blocks * found.f_frsize
+        status = os.statvfs(_SHARED_MEMORY)
+        room = status.f_blocks * status.f_frsize
         crop = 3 * self.preprocessing.size**2
         each = _FETCHED_AHEAD * crop * (self.batch_size + self.eval_batch_size)
         if self.num_workers * each <= room:
@@ -234,7 +234,7 @@ class EmotionDataModule(L.LightningDataModule):
             f"{self.num_workers} workers need {self.num_workers * each / 1e6:.0f} MB of shared memory for batches, "
             f"{_SHARED_MEMORY} has {room / 1e6:.0f} MB"
         )
-        way_out = "give the container more (docker run --shm-size=1g), or set data.num_workers=0"
+        way_out = "increase it (docker run --shm-size=1g), or set data.num_workers=0"
         if self._chosen_workers is not None:
             raise EmodetError(f"data.num_workers={self.num_workers}: {problem}; {way_out}")
         self.num_workers = room // each

@@ -1,4 +1,4 @@
-"""Batches out of a pack: in which order faces are seen and how often, and the loader that fetches them."""
+"""Batches of a pack: sampling order and frequency of faces, and the loader that fetches them."""
 
 import atexit
 import multiprocessing
@@ -22,32 +22,32 @@ from emodet.errors import EmodetError
 
 SAMPLING = ("natural", "balanced", "votes")
 """``natural`` draws each face once per epoch, ``balanced`` every class equally often, ``votes`` faces with votes for a
-rare emotion twice as often, whatever the majority is."""
+rare emotion twice as often, even if the majority chose another emotion."""
 
-# The share of the votes from which a face counts as one of a rare emotion.
+# Share of the votes from which a face counts as a rare emotion.
 _RARE = {"disgust": 0.2, "contempt": 0.2, "fear": 0.3}
 
 
 class BatchIndices(NamedTuple):
-    """One batch: positions in the pack's table, int64 (N,), and the seed of their augmentation."""
+    """One batch: row indices of the pack's table, int64 (N,), and the seed of the augmentation."""
 
     indices: Int64
     seed: int
 
 
 class TrainingBatches(Sampler[BatchIndices]):
-    """The batches of an epoch, a function of (seed, epoch, rank, number of processes) alone.
+    """Batch sampler of an epoch that depends only on (seed, epoch, rank, number of processes).
 
-    Order and augmentation have no state, so a resumed run gets exactly the batches that are missing.
+    Order and augmentation have no state, so a resumed run processes exactly the missing batches.
 
     Args:
-        indices: int64, the training faces.
-        batch_size: Faces per batch and process. The last incomplete batch is left out: a batch norm over few faces
-            would be noise.
-        seed: Of the run.
-        weights: float64 (len(indices),) probabilities to be drawn, with replacement; None draws each face once.
-        progress: Called when an epoch starts: its number, and how many of its batches are done already.
-        rank: Of this process among the `world_size` that share the epoch.
+        indices: int64, row indices of the training faces.
+        batch_size: Faces per batch and process. The last incomplete batch is dropped, because batch norm over few faces
+            is noisy.
+        seed: Seed of the run.
+        weights: float64 (len(indices),) probabilities for drawing with replacement; None draws each face once.
+        progress: Called when an epoch starts; returns the number of the epoch and of its finished batches.
+        rank: Rank of this process among the `world_size` processes of the epoch.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TrainingBatches(Sampler[BatchIndices]):
         return len(self.indices) // (self.batch_size * self.world_size)
 
     def order(self, epoch: int) -> Int64:
-        """The faces of an epoch's batches in order, over all processes: int64 (len(self) * batch * processes,)."""
+        """Return the faces of an epoch in order, over all processes: int64 (len(self) * batch_size * world_size,)."""
         generator = np.random.default_rng([self.seed, epoch])
         count = len(self.indices)
         if self.weights is None:
@@ -93,9 +93,9 @@ class TrainingBatches(Sampler[BatchIndices]):
 
 
 class EvaluationBatches(Sampler[BatchIndices]):
-    """Every face exactly once over all processes, in order: none is repeated to even out the numbers.
+    """Batch sampler that yields every face exactly once over all processes, in order, without padding.
 
-    All processes make the same number of batches, so that none waits for another; the last ones may be empty.
+    All processes have the same number of batches, so that none waits for another; the last batches can be empty.
     """
 
     def __init__(self, indices: Int64, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -118,11 +118,11 @@ def sampling_weights(
     soft_label: Float32 | None = None,
     class_names: Sequence[str] = EMOTIONS,
 ) -> Float64 | None:
-    """How often faces are drawn, relative to each other: float64 (N,), or None where each face comes once.
+    """Return the relative sampling frequency of each face, float64 (N,), or None to draw each face once.
 
-    Emotions are positions in `class_names`, -1 for none; `soft_label` (N, K) is for ``votes``. `weight` (N,) is how
-    much more often one face is drawn than another, of the same class where classes are balanced. There, faces without
-    an emotion keep the average weight.
+    Emotions are indices of `class_names`, -1 for none; `soft_label` (N, K) is used by ``votes``. `weight` (N,) is the
+    relative frequency of a face, with ``balanced`` within its class; there, faces without an emotion have the average
+    weight.
     """
     if weight is None:
         weight = np.ones(len(emotion))
@@ -141,15 +141,15 @@ def sampling_weights(
 
 
 class Batch(TypedDict):
-    """What the net is trained and measured on.
+    """A batch of faces for training and evaluation.
 
     Attributes:
         image: uint8 (N, H, W, 3), RGB.
-        emotion: int64 (N,), 0 to K - 1, or -1 for a face that only has a soft label.
-        target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion.
+        emotion: int64 (N,), 0 to K - 1, or -1 for a face with only a soft label.
+        target: float32 (N, K), rows sum to 1: the soft label, or one-hot for the emotion.
         valence_arousal: float32 (N, 2), -1 to 1, NaN where not annotated.
-        index: int64 (N,), positions in the pack's table.
-        source: int64 (N,), positions in `EmotionDataModule.sources`.
+        index: int64 (N,), row indices of the pack's table.
+        source: int64 (N,), indices of `EmotionDataModule.sources`.
     """
 
     image: torch.Tensor
@@ -161,15 +161,15 @@ class Batch(TypedDict):
 
 
 class FaceDataset(Dataset[Batch]):
-    """Whole batches out of a pack: one fetch, one seeding and one copy for each.
+    """Dataset of whole batches of a pack, with one read, one seeding and one copy per batch.
 
-    `soft` is for each data set, whether `Batch.target` is the soft label where there is one.
+    `soft` contains for each data set whether `Batch.target` is the soft label, if a face has one.
     """
 
     def __init__(self, pack: MixedPack, soft: Sequence[bool], augmentation: Augmentation | None) -> None:
         self.pack, self.classes, self.augmentation = pack, len(pack.classes), augmentation
         self.soft = np.array(soft, dtype=np.bool_)
-        # What a worker process gets of the table: a few numbers per face, not its keys, which are a hundred times that.
+        # Worker processes receive only these few numbers per face, not the keys, which are a hundred times larger.
         table = pack.table
         self._emotion = table.emotion.astype(np.int16)
         self._valence_arousal = np.stack([table.valence, table.arousal], axis=1)
@@ -203,19 +203,19 @@ def _whole(batch: Any) -> Any:
 
 
 def _start_worker(_number: int) -> None:
-    # A worker is one of several: OpenCV's own threads would only compete.
+    # OpenCV's threads in several workers would compete for the cores.
     cv2.setNumThreads(0)
-    # Ctrl-C and `timeout` signal the whole process group; the main process saves a checkpoint first, with its workers.
+    # Ctrl-C and `timeout` signal the whole process group, but the main process needs its workers to save a checkpoint.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Torch's watch of the main process notices only an end after this point, and would wait for ever.
+    # Torch detects only a later end of the main process, and would wait for ever.
     if (parent := multiprocessing.parent_process()) is not None and parent.pid != os.getppid():
         raise SystemExit(1)
 
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """For processes that start meanwhile, also afterwards: a worker is not killed before `_start_worker` runs in it."""
+    """Block signals in processes that start in this block, until `_start_worker` runs in them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -227,16 +227,16 @@ def _signals_held_back() -> Iterator[None]:
 
 
 class LazyDataLoader(DataLoader[Batch]):
-    """A loader of a `FaceDataset` whose workers start with the first batch, not when the iteration is set up.
+    """Data loader of a `FaceDataset` whose workers start with the first batch, not when the iterator is created.
 
-    Lightning sets up the first epoch's iteration before it has restored the progress of a resumed run; workers that
-    started then would fetch the wrong batches.
+    Lightning creates the iterator of the first epoch before it restores the progress of a resumed run, so workers would
+    fetch the wrong batches.
     """
 
     def __init__(self, faces: FaceDataset, batches: Any, num_workers: int) -> None:
         super().__init__(
             faces,
-            batch_sampler=batches,  # it yields BatchIndices, which __getitems__ takes
+            batch_sampler=batches,  # yields BatchIndices, the argument of __getitems__
             collate_fn=_whole,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -250,6 +250,6 @@ class LazyDataLoader(DataLoader[Batch]):
             batches = super().__iter__()
         for worker in multiprocessing.active_children():
             if worker not in earlier:
-                # After an error, multiprocessing sends them SIGTERM, which they ignore, and waits for ever.
+                # After an error, multiprocessing sends workers SIGTERM, which they ignore, and waits for ever.
                 atexit.register(worker.kill)
         yield from batches

@@ -1,4 +1,4 @@
-"""The packs of one or several data sets as one, with corrections laid over them."""
+"""`MixedPack`: the packs of one or several data sets as one, with corrections applied."""
 
 import copy
 import hashlib
@@ -22,20 +22,20 @@ from emodet.errors import EmodetError
 
 
 class MixedPack(Pack):
-    """The packs of data sets, in order, as one; pixels stay where they are.
+    """Several packs as one, in order, without copying pixels.
 
-    A face's key is its data set's name, a colon and its own key, and so is its subject's: people of two data sets are
-    never taken for one. A single data set may have the empty name; its keys, manifest and fingerprint stay its own.
+    Keys and subjects are prefixed with the data set's name and a colon, so that people of two data sets are different.
+    A single data set can have the empty name; its keys, manifest and fingerprint then do not change.
 
     Args:
-        packs: Opened, by name; of the same preprocessing.
-        classes: The classes to use, by name; None takes all that the packs have. Classes are compared by name
-            (`emodet.emotions.place_of`), and those to use come first in `class_names`.
-        corrections: A file of corrections, applied to the table.
+        packs: Opened packs by name, with the same preprocessing.
+        classes: Names of the classes to use; None for all classes of the packs. Classes are matched by name
+            (`emodet.emotions.place_of`), and the used ones are first in `class_names`.
+        corrections: File of corrections, applied to the table.
 
     Attributes:
-        classes: Those to use: the first ones of `class_names`.
-        correction_facts: File name and SHA-256 of the corrections, and how many faces of each split they change.
+        classes: Used classes: the first ones of `class_names`.
+        correction_facts: File name and SHA-256 of the corrections, and the number of changed faces by split.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class MixedPack(Pack):
 
     @cached_property
     def table(self) -> Table:
-        """The annotations of each face, data set by data set, after the corrections."""
+        """Annotations of all faces, in the order of the data sets, after the corrections."""
         tables = [_with_classes(pack.table, pack.class_names, self.class_names) for pack in self.packs]
         if self.names != ("",):
             tables = [_named(name, table) for name, table in zip(self.names, tables, strict=True)]
@@ -67,15 +67,15 @@ class MixedPack(Pack):
         return table if self._corrections is None else self._corrections.apply(table)[0]
 
     def source_of(self, indices: Int64) -> Int64:
-        """Which data set each of these faces is from: int64, positions in `packs`."""
+        """Return the data set of each of these faces: int64, indices of `packs`."""
         return np.searchsorted(self._starts[1:], indices, side="right").astype(np.int64)
 
     def part(self, number: int) -> slice:
-        """The rows of a data set."""
+        """Return the rows of a data set."""
         return slice(*self._starts[number : number + 2].tolist())
 
     def resized(self, size: int) -> "MixedPack":
-        """The same faces; fetched crops are reduced to `size` pixels."""
+        """Return the pack with crops that are reduced to `size` pixels when read."""
         other = copy.copy(self)
         other.preprocessing = replace(self.preprocessing, size=size)
         return other
@@ -102,12 +102,12 @@ class MixedPack(Pack):
         return int(self._starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        # As of any pack, the table stays behind: a worker reads it for itself.
+        # As in `Pack`, the table is not pickled: a worker reads it from disk.
         return {name: value for name, value in self.__dict__.items() if name != "table"}
 
 
 def _ordered_classes(packs: Sequence[Pack], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """All classes of the packs, each once, those to use first; and those to use."""
+    """Return all classes of the packs, the used ones first; and the used ones."""
     known: list[str] = []
     for pack in packs:
         known += [name for name in pack.class_names if place_of(name, known) is None]
@@ -125,7 +125,7 @@ def _ordered_classes(packs: Sequence[Pack], classes: Sequence[str] | None) -> tu
 
 
 def _with_classes(table: Table, own: Sequence[str], wanted: Sequence[str]) -> Table:
-    """The table with its classes renumbered by name."""
+    """Renumber the classes of a table by name."""
     if tuple(own) == tuple(wanted):
         return table
     places = np.array([place_of(name, wanted) for name in own], dtype=np.int64)
@@ -136,20 +136,20 @@ def _with_classes(table: Table, own: Sequence[str], wanted: Sequence[str]) -> Ta
 
 
 def _named(name: str, table: Table) -> Table:
-    """The table with the data set's name before keys and subjects."""
+    """Prefix keys and subjects of a table with the data set's name."""
     key, subject = ([f"{name}:{word}" if word else "" for word in it.tolist()] for it in (table.key, table.subject))
     return replace(table, key=np.array(key, dtype=np.str_), subject=np.array(subject, dtype=np.str_))
 
 
 def _manifest_of(packs: Mapping[str, Pack]) -> dict[str, Any]:
-    """The mix's description, with the keys of a pack's manifest."""
+    """Return the description of a mix, with the keys of a pack's manifest."""
     manifests = {name: pack.manifest for name, pack in packs.items()}
     counts: dict[str, Counter[str]] = {}
     for manifest in manifests.values():
         for split, found in manifest["counts"].items():
             counts.setdefault(split, Counter()).update(found)
     named = [[name, manifest["fingerprint"]] for name, manifest in manifests.items()]
-    # Full titles stand in `sources`: together they are too long for a figure.
+    # `sources` contains the full titles, which together are too long for a figure.
     drawn = {name: it["title"].startswith("drawn faces") for name, it in manifests.items()}
     about = ("fingerprint", "title", "reader")
     return {

@@ -1,8 +1,8 @@
-"""The pack: a prepared data set, opened in milliseconds and shared by all worker processes.
+"""The pack: a prepared data set that opens in milliseconds and is shared by all worker processes.
 
-A pack is a folder. ``images.npy`` holds uint8 crops (faces, size, size, 3), or one channel where the crops are grey;
-``table.parquet`` holds one row per face in the same order, with a hash of its crop; ``manifest.json`` describes
-what was packed and how, and is written last: a folder without a valid manifest is not a pack.
+A pack is a folder. ``images.npy`` contains uint8 crops (faces, size, size, 3), or one channel for grey crops;
+``table.parquet`` contains one row per face in the same order, with a hash of its crop; ``manifest.json`` describes
+source and settings and is written last: a folder without a valid manifest is not a pack.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from emodet.preprocessing import Preprocessing
 
 FORMAT = "emodet-pack"
 VERSION = 3
-"""Of the files."""
+"""Version of the files."""
 _CONTENT_VERSION = 2
-"""Of the fingerprint and of the way crops are made."""
+"""Version of the fingerprint and of the cropping code."""
 MANIFEST, TABLE, IMAGES = "manifest.json", "table.parquet", "images.npy"
 _CHECKED_ON_OPENING = 64
 _VERIFIED_AT_ONCE = 512
@@ -48,11 +48,11 @@ class Table:
     Attributes:
         key: str (N,).
         split: str (N,), train, val or test, as in the release.
-        emotion: int64 (N,), positions in the pack's `class_names`, -1 where there is none.
-        soft_label: float32 (N, K), rows sum to 1, or all NaN where there is none.
-        valence: float32 (N,), -1 to 1, NaN where there is none.
-        arousal: float32 (N,), NaN where not annotated.
-        subject: str (N,), empty where unknown.
+        emotion: int64 (N,), indices of the pack's `class_names`, -1 for none.
+        soft_label: float32 (N, K), rows sum to 1, or all NaN for none.
+        valence: float32 (N,), -1 to 1, NaN if not annotated.
+        arousal: float32 (N,), -1 to 1, NaN if not annotated.
+        subject: str (N,), empty if unknown.
         pixel_hash: str (N,), see `crop_hash`: equal for identical crops.
     """
 
@@ -69,11 +69,11 @@ class Table:
         return len(self.key)
 
     def rows(self, rows: slice) -> "Table":
-        """Some of its rows."""
+        """Return some of the rows."""
         return Table(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def to_arrow(self) -> pa.Table:
-        """The table as Parquet stores it."""
+        """Convert to a pyarrow table, as stored in Parquet."""
         width = self.soft_label.shape[1]
         columns: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
         columns["emotion"] = self.emotion.astype(np.int8 if width < 128 else np.int16)
@@ -89,7 +89,7 @@ class Table:
         return cls(**{name: column.astype(_TYPES[name]) for name, column in columns.items()})
 
     def digest(self) -> str:
-        """SHA-256 of the content, whatever library wrote it to disk."""
+        """Return the SHA-256 of the content, independent of the library that wrote the file."""
         total = hashlib.sha256()
         for column in (self.key, self.split, self.subject, self.pixel_hash):
             total.update(json.dumps(column.tolist()).encode())
@@ -98,13 +98,13 @@ class Table:
         return total.hexdigest()
 
     def counts(self, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-        """Faces per split and class name; faces without an emotion stand under ``without emotion``."""
+        """Return the number of faces by split and class name, or ``without emotion``."""
         names = {-1: "without emotion", **dict(enumerate(class_names))}
         ids = {split: Counter(self.emotion[self.split == split].tolist()) for split in ("train", "val", "test")}
         return {split: {name: of[k] for k, name in names.items() if of[k]} for split, of in ids.items() if of}
 
     def fingerprint(self, preprocessing: Preprocessing, class_names: Sequence[str]) -> str:
-        """`Pack.fingerprint`: a hash over annotations and crops, without paths and times."""
+        """Return `Pack.fingerprint`: a hash of annotations and crops, without paths and times."""
         parts = {"version": _CONTENT_VERSION, "table": self.digest(), "crop": preprocessing.fingerprint()}
         if tuple(class_names) != EMOTIONS:
             parts["class_names"] = list(class_names)
@@ -114,12 +114,12 @@ class Table:
 class Pack:
     """A prepared data set on disk.
 
-    Opening checks the manifest, the table's hash, the size of the image file, and the hashes of 64 crops, evenly
-    spaced; `verify` checks every crop. Images are mapped, not read, and a pickled pack carries only its path, so worker
-    processes share one copy of the pixels.
+    Opening checks the manifest, the table's hash, the size of the image file, and the hashes of 64 evenly spaced crops;
+    `verify` checks every crop. Images are memory-mapped, and a pickled pack contains only its path, so worker processes
+    share one copy of the pixels.
 
     Raises:
-        EmodetError: There is no pack, it is of another version, or its content differs from the manifest.
+        EmodetError: The pack does not exist, has another version, or differs from its manifest.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -131,24 +131,24 @@ class Pack:
 
     @property
     def fingerprint(self) -> str:
-        """Hex digits that are equal on any two machines that hold the same crops with the same annotations."""
+        """Hash of crops and annotations as hexadecimal digits, equal on all machines."""
         return str(self.manifest["fingerprint"])
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes, in the order of the table's numbers: the eight emotions, or those of the data set."""
+        """Class names in the order of the table's numbers: the eight emotions, or the data set's own classes."""
         return tuple(self.manifest.get("class_names", EMOTIONS))
 
     @cached_property
     def table(self) -> Table:
-        """The annotations of each face."""
+        """Annotations of each face."""
         return Table.from_arrow(pq.read_table(self.folder / TABLE))
 
     def __len__(self) -> int:
         return int(self.manifest["faces"])
 
     def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
-        """Fetch the crops at these positions of the table: uint8 (len(indices), size, size, 3), RGB; a new array."""
+        """Read the crops of these rows: a new array, uint8 (len(indices), size, size, 3), RGB."""
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"indices from {wanted.min()} to {wanted.max()} in a pack of {len(self)} faces")
@@ -156,7 +156,7 @@ class Pack:
         return np.repeat(crops, 3, axis=3) if crops.shape[3] == 1 else crops
 
     def verify(self) -> None:
-        """Compare every crop and annotation with the manifest; a changed or damaged file is an error."""
+        """Compare every crop and annotation with the manifest; raise `EmodetError` if a file is changed or damaged."""
         self._check_table()
         for start in range(0, len(self), _VERIFIED_AT_ONCE):
             self._check_crops(np.arange(start, min(start + _VERIFIED_AT_ONCE, len(self))))
@@ -169,7 +169,7 @@ class Pack:
 
     @cached_property
     def _crops(self) -> UInt8:
-        """Crops as they are stored, mapped, with one channel or three."""
+        """Stored crops, memory-mapped, with one or three channels."""
         size, channels = self.preprocessing.size, 1 if self.preprocessing.colour == "grey" else 3
         file = self.folder / IMAGES
         try:
@@ -200,12 +200,12 @@ class Pack:
 
 
 def crop_hash(crop: UInt8) -> str:
-    """24 hex digits that differ where a stored crop differs."""
+    """Return a hash of a stored crop, as 24 hexadecimal digits."""
     return hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=12).hexdigest()
 
 
 def table_of(samples: Sequence[Sample], hashes: Sequence[str], classes: int = len(EMOTIONS)) -> Table:
-    """The table of these faces, with the `crop_hash` of each; `classes` is the number of classes."""
+    """Build the table of samples with the `crop_hash` of each; `classes` is the number of classes."""
     columns: dict[str, list[Any]] = {
         name: [getattr(sample, name) for sample in samples] for name in ("key", "split", "valence", "arousal")
     }
@@ -221,13 +221,13 @@ def table_of(samples: Sequence[Sample], hashes: Sequence[str], classes: int = le
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
     file = folder / MANIFEST
     if not file.is_file():
-        raise EmodetError(f"{folder}: not a pack (it has no {MANIFEST}); `python -m emodet.prepare` makes one")
+        raise EmodetError(f"{folder}: not a pack ({MANIFEST} is missing); `python -m emodet.prepare` makes one")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ValueError("not a pack's manifest")
         if manifest.get("version") != VERSION:
-            raise ValueError(f"version {manifest.get('version')}, version {VERSION} is expected")
+            raise ValueError(f"version {manifest.get('version')}, expected version {VERSION}")
         if missing := sorted(_NEEDED - set(manifest)):
             raise ValueError(f"{', '.join(missing)} is missing")
         if "class_names" in manifest:

@@ -1,4 +1,4 @@
-"""Make a pack: decode and crop the pictures of a release once, at training size; notice a release that has changed.
+"""Packing: decode and crop the pictures of a release once, at training size; detect changes of the release.
 
 A pool of processes writes chunks of crops into one ``.npy`` file; a journal lists the finished chunks, so that an
 interrupted packing continues where it stopped. The manifest is written last.
@@ -45,23 +45,23 @@ _JOURNAL = "journal.jsonl"
 _MOST_LABELS = 100
 _OF_ONES_OWN = ("class_folders", "own_csv")
 
-Report = Callable[[str], object]  # what logs or prints a text
+Report = Callable[[str], object]  # logs or prints a text
 
 
 @dataclass(frozen=True)
 class Packing:
-    """The pack of a release, made or to be made.
+    """The pack of a release, which may not exist yet.
 
     Attributes:
-        reader: Of the release.
-        preprocessing: What a crop is.
-        packs: The folder of all packs.
-        crop: This and the following: see `emodet.data.sources.Source`.
+        reader: Reader of the release.
+        preprocessing: Definition of crops.
+        packs: Folder of all packs.
+        crop: See `emodet.data.sources.Source`; likewise the following.
         progress: Whether to show a progress bar.
 
     Raises:
-        EmodetError: The release cannot be read, has no face, lacks boxes that `crop` needs, has more unreadable
-            pictures than allowed, or changed while it was packed; or the disk is full. Finished chunks are kept.
+        EmodetError: The release cannot be read, has no faces, lacks boxes that `crop` needs, has too many unreadable
+            pictures, or changed during packing; or the disk is full. Finished chunks are kept.
     """
 
     reader: Reader
@@ -74,7 +74,7 @@ class Packing:
 
     @cached_property
     def folder(self) -> Path:
-        """The pack's; its name depends on the release, the reader's options and the crops."""
+        """Folder of the pack, whose name depends on the release, the reader's options and the crops."""
         identity = {
             "version": VERSION,
             "reader": self.reader.name,
@@ -88,21 +88,21 @@ class Packing:
 
     @property
     def is_made(self) -> bool:
-        """Whether the pack is there."""
+        """Whether the pack exists."""
         return (self.folder / MANIFEST).is_file()
 
     def read(self, report: Report = log.info) -> Listing:
-        """List the faces, and report them, without opening a picture; refuses a `crop` that they do not allow."""
+        """List and report the faces without opening pictures; raises `EmodetError` if they lack what `crop` needs."""
         listing = self.reader.read()
         report(f"{listing_summary(self.reader, listing)}\n")
         crop_pool.require_croppable(listing.samples, self.crop, self.preprocessing, self.max_unreadable)
         return listing
 
     def make(self, report: Report = log.info) -> Pack:
-        """Make the pack if it is not there, and open it.
+        """Make the pack if it does not exist, and open it.
 
-        Reports what was found before the long work, and what came out; unreadable pictures are left out, and listed in
-        the manifest.
+        Reports the listing before packing and a summary afterwards. Unreadable pictures are left out and listed in the
+        manifest.
         """
         if self.is_made:
             return Pack(self.folder)
@@ -119,13 +119,13 @@ class Packing:
             with held:
                 if not self.is_made:  # another process may have made it in the meantime
                     self._make(report)
-                with suppress(PermissionError):  # Windows keeps a file that is open
-                    Path(lock.lock_file).unlink(missing_ok=True)  # whoever still waits for this lock finds the pack
+                with suppress(PermissionError):  # Windows cannot delete an open file
+                    Path(lock.lock_file).unlink(missing_ok=True)  # processes that wait for this lock find the pack
         return Pack(self.folder)
 
     def _make(self, report: Report) -> None:
         if self.folder.exists():
-            raise EmodetError(f"{self.folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
+            raise EmodetError(f"{self.folder}: the folder exists but is not a pack (no {MANIFEST}); delete it")
         log.info("preparing %s from %s (once; later runs open the pack)", self.reader.full_title, self.reader.root)
         listing = self.read(report)
         if self.crop == "image" and self.reader.name in _OF_ONES_OWN:
@@ -136,11 +136,11 @@ class Packing:
         report(outcome(manifest))
 
     def state(self, samples: Sequence[Sample]) -> dict[str, str]:
-        """Digests of the release, which has these samples, equal as long as nothing changes.
+        """Return digests of the release with these samples, for detecting changes.
 
         Returns:
-            ``listing``, of the keys and annotations of all samples; ``files``, of path, size and time of change of
-            their files; and ``label_files``, see `label_files_state`.
+            ``listing``: digest of keys and annotations of all samples; ``files``: of path, size and modification time
+            of their files; ``label_files``: see `label_files_state`.
         """
         listing, files, root = hashlib.sha256(), hashlib.sha256(), self.reader.root
         for s in samples:
@@ -159,14 +159,14 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One packing: of all listed faces, in a folder with the crops and a journal of the chunks that are done."""
+    """Packing of all listed faces in a folder, with a journal of the finished chunks."""
 
     packing: Packing
     listing: Listing
     folder: Path
 
     def finished(self) -> dict[str, Any]:
-        """Crop every face that the journal does not list yet; write the table and the manifest, and return this."""
+        """Crop all faces that the journal does not list; write the table and the manifest; return the manifest."""
         packing, samples = self.packing, self.listing.samples
         cropper = crop_pool.Cropper(packing.reader, packing.preprocessing, packing.crop, self.folder / IMAGES)
         state = packing.state(samples)
@@ -188,11 +188,11 @@ class _Run:
                 bar.update(len(chunk))
         self._require_readable(done)
         if packing.state(samples) != state:
-            raise EmodetError(f"{packing.reader.root}: the release changed while it was packed; prepare it again")
+            raise EmodetError(f"{packing.reader.root}: the release changed during packing; prepare it again")
         return self._finish(done, state)
 
     def _resume(self, state: dict[str, str], shape: tuple[int, ...]) -> list[crop_pool.CropResult]:
-        """Results of the chunks whose crops an earlier run wrote for the same listing; prepares the files."""
+        """Prepare the files; return the results of chunks that an earlier run finished for the same listing."""
         header = json.dumps([VERSION, state, _libraries(), len(self.listing.samples)])
         done: list[crop_pool.CropResult] = []
         kept, journal = "", self.folder / _JOURNAL
@@ -230,7 +230,7 @@ class _Run:
         return [{"key": sample.key, "reason": result.reason} for sample, result in pairs if result.reason is not None]
 
     def _finish(self, results: Sequence[crop_pool.CropResult], state: dict[str, str]) -> dict[str, Any]:
-        """Close the gaps of unreadable pictures; write the table and the manifest, and return this."""
+        """Remove the crops of unreadable pictures; write the table and the manifest; return the manifest."""
         rows = [row for row, result in enumerate(results) if result.hash is not None]
         if not rows:
             raise EmodetError(
@@ -241,10 +241,10 @@ class _Run:
         table = table_of([samples[row] for row in rows], [str(results[row].hash) for row in rows], len(names))
         pq.write_table(table.to_arrow(), self.folder / TABLE)
         manifest = {**self._manifest(table, results), "release": state}
-        if len(rows) < len(results):  # late, as what fails before it continues with all crops in their places
+        if len(rows) < len(results):  # last, so that an earlier failure can be resumed with all crops in place
             _keep_rows(self.folder / IMAGES, rows)
         for name in (IMAGES, TABLE):
-            with (self.folder / name).open("r+b") as stream:  # Windows syncs what may be written alone
+            with (self.folder / name).open("r+b") as stream:  # Windows can sync only files that are open for writing
                 os.fsync(stream.fileno())
         write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2))
         (self.folder / _JOURNAL).unlink()
@@ -281,7 +281,7 @@ class _Run:
 
 
 def _keep_rows(file: Path, rows: Sequence[int]) -> None:
-    """Shorten an ``.npy`` file to these rows, which rise."""
+    """Shorten an ``.npy`` file to these ascending rows."""
     crops = np.load(file, mmap_mode="r+")
     kept = (len(rows), *crops.shape[1:])
     end = int(crops.offset) + int(np.prod(kept, dtype=np.int64))
@@ -291,13 +291,13 @@ def _keep_rows(file: Path, rows: Sequence[int]) -> None:
     crops.flush()
     del crops
     with file.open("r+b") as stream:
-        # The header is padded to one length for any number of rows.
+        # The header has the same length for any number of rows.
         write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": kept})
         stream.truncate(end)
 
 
 def _across_splits(table: Table) -> dict[str, int]:
-    """Groups of identical crops that lie in several splits, and the faces in them."""
+    """Count groups of identical crops in several splits, and the faces in them."""
     pairs = pa.table({"picture": table.pixel_hash.tolist(), "split": table.split.tolist()})
     pictures = pairs.group_by("picture").aggregate([("split", "count_distinct"), ("split", "count")])
     across = pictures.column("split_count_distinct").to_numpy() > 1
@@ -305,17 +305,17 @@ def _across_splits(table: Table) -> dict[str, int]:
 
 
 def _libraries() -> dict[str, str]:
-    """Libraries that decide a crop's pixels."""
+    """Return the versions of the libraries that determine the pixels of crops."""
     return {"Pillow": PIL.__version__, "libjpeg": str(features.version("jpg") or ""), "OpenCV": cv2.__version__}
 
 
 def label_files_state(root: Path, packs: Path) -> str:
-    """A digest of what most changes of a release touch: its label files, and the times of its folders.
+    """Return a digest of a release's label files and the modification times of its folders.
 
-    Cheap enough for each start. Overwritten pictures are not noticed, nor changed label files in folders that hold
-    more than a hundred of them. Hidden files and `packs` do not count.
+    It is fast enough for each start and detects most changes, but not overwritten pictures, nor changed label files in
+    folders with more than a hundred of them. Hidden files and `packs` are ignored.
     """
-    # The same digest whether the root is given relative, absolute or through a link.
+    # Resolved, so that relative paths, absolute paths and links have the same digest.
     root, packs = root.resolve(), packs.resolve()
     facts: list[object] = [] if root.is_dir() else [_facts_of(root)]
     for folder, inside, names in os.walk(root):
@@ -330,7 +330,7 @@ def label_files_state(root: Path, packs: Path) -> str:
 
 
 def _facts_of(path: Path | str) -> tuple[int, int]:
-    """Size in bytes and time of change in nanoseconds; (-1, 0) for a file that cannot be looked at."""
+    """Return size in bytes and modification time in nanoseconds, or (-1, 0) for an inaccessible file."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""One data set: its folder, how it is read and cropped, how its faces are used; and the keys of ``data``."""
+"""`Source`, the settings of one data set (folder, reader, crops, use), and the configuration group ``data``."""
 
 import logging
 import math
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 
 def default_packs() -> Path:
-    """The folder for packs: ``$EMODET_PACKS``, else ``data/packs``."""
+    """Return the folder for packs: ``$EMODET_PACKS``, else ``data/packs``."""
     return expanded(os.environ.get("EMODET_PACKS") or "data/packs")
 
 
 def naming(source: str) -> AbstractContextManager[None]:
-    """Add the name of a mix's data set to an error; a single data set has none."""
+    """Prefix errors with the name of a mix's data set; the name of a single data set is empty."""
     return errors_of(f"data.sources: {source}") if source else nullcontext()
 
 
@@ -43,19 +43,19 @@ class Source:
     """A data set on disk.
 
     Attributes:
-        root: The folder, for some data sets the file.
-        reader: A name in `emodet.datasets.readers.READERS`, or ``auto`` to recognise the release.
-        reader_options: The reader's own arguments. A reader that can read landmarks does so where crops are aligned.
-        packs: The folder of all packs.
-        crop: ``image`` (stored pictures are face crops), ``box``, or ``detect`` (photographs: the surest and largest
-            face is cut out as live recognition does; pictures without a face are left out and listed).
-        classes: The classes that it has faces of: 8, 7 (without contempt) or names; None takes all that are trained.
-        labels: ``hard`` trains on the emotion; ``soft`` on the soft label where there is one, and so also on faces
+        root: Folder of the release, or for some data sets its file.
+        reader: A name in `emodet.datasets.readers.READERS`, or ``auto`` to detect the release.
+        reader_options: Arguments of the reader. Landmarks are read if crops are aligned.
+        packs: Folder of all packs.
+        crop: ``image`` (stored pictures are face crops), ``box``, or ``detect`` (photographs: the face of highest score
+            and size is cropped as in live recognition; pictures without a face are left out and listed).
+        classes: Classes of this data set: 8, 7 (without contempt) or names; None for all classes of the training.
+        labels: ``hard`` trains on the emotion; ``soft`` on the soft label if there is one, and therefore also on faces
             without a clear emotion.
         val_from: ``auto``, ``val``, or a share of train to hold out, up to 0.5; see `emodet.data.splits.assign_splits`.
-        weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
-        processes: Processes that prepare it; None for one per core.
-        max_unreadable: The share of pictures that may be unreadable.
+        weight: Sampling frequency of the faces in training, relative to a source with weight 1.
+        processes: Number of processes for packing; None for one per core.
+        max_unreadable: Maximum share of unreadable pictures.
 
     Raises:
         EmodetError: A value is out of its range.
@@ -86,12 +86,12 @@ class Source:
         require(fits, "weight", self.weight, "a number above 0; leave the source out instead")
 
     def settings(self) -> dict[str, Any]:
-        """The attributes as plain values with absolute paths, without ``processes``."""
+        """Return the attributes as plain values with absolute paths, without ``processes``."""
         values = {name: value for name, value in asdict(self).items() if name != "processes"}
         return {**values, **{name: str(Path(values[name]).resolve()) for name in ("root", "packs")}}
 
     def open_reader(self, preprocessing: Preprocessing) -> Reader:
-        """The reader of the release, with landmarks where crops are aligned."""
+        """Create the reader of the release, with landmarks if crops are aligned."""
         reader = open_reader(Path(self.root), self.reader, **self.reader_options)
         aligned = self.crop == "box" and preprocessing.alignment == "eyes"
         if aligned and "landmarks" in reader.options() and "landmarks" not in self.reader_options:
@@ -100,12 +100,12 @@ class Source:
         return reader
 
     def packing(self, preprocessing: Preprocessing) -> Packing:
-        """Its pack, made or to be made."""
+        """Return the `Packing` of this data set."""
         reader, packs = self.open_reader(preprocessing), Path(self.packs)
         return Packing(reader, preprocessing, packs, self.crop, self.processes, self.max_unreadable)
 
     def prepare(self, preprocessing: Preprocessing, report: Report = log.info) -> tuple[Pack, bool]:
-        """Make the pack if it does not exist, and open it; returns the pack, and whether it existed.
+        """Make the pack if it does not exist, and open it; returns the pack and whether it existed.
 
         Warns if label files or folders of the release have changed since it was packed; `report` as in `Packing.make`.
         """
@@ -114,14 +114,14 @@ class Source:
         then = pack.manifest.get("release", {}).get("label_files")
         if existed and then is not None and then != label_files_state(Path(self.root), packing.packs):
             log.warning(
-                "%s has changed since it was packed on %s; the pack is used as it is. `python -m emodet.prepare` with "
-                "the same settings compares both, and with force=true packs it again",
+                "%s has changed since it was packed on %s; the existing pack is used. `python -m emodet.prepare` with "
+                "the same settings compares both; with force=true it packs again",
                 *(self.root, pack.manifest.get("packed")),
             )
         return pack, existed
 
     def require_unchanged(self, pack: Pack, preprocessing: Preprocessing) -> None:
-        """Refuse a pack whose release now has other samples, or files of another size or time."""
+        """Raise `EmodetError` if samples, or sizes or times of files, have changed since the release was packed."""
         packing = self.packing(preprocessing)
         now = packing.state(packing.reader.read().samples)
         words = {"listing": "other faces or annotations", "files": "other files, sizes or times"}
@@ -133,12 +133,12 @@ class Source:
             )
 
     def usable(self, table: Table, class_names: Sequence[str]) -> Bools:
-        """Which faces of its table, whose first classes are these, can be used for them: bool (N,)."""
+        """Return which faces of a table, whose first classes are these, can be used: bool (N,)."""
         own = class_names if self.classes is None else chosen_classes(self.classes)
         columns = [column for column, name in enumerate(class_names) if place_of(name, own) is not None]
         usable = np.isin(table.emotion, columns)
         if self.labels == "soft":
-            # A face without an emotion still trains if its soft label is about these classes.
+            # A face without an emotion is used if its soft label concerns these classes.
             usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, columns]).sum(axis=1) > 0)
         return np.asarray(usable)
 
@@ -146,7 +146,7 @@ class Source:
 SOURCE_KEYS = tuple(field.name for field in fields(Source))
 """Keys of ``data`` that can be set for one data set of a mix."""
 
-# It becomes part of metric names and of keys.
+# The name becomes part of metric names and keys.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _DRAWN = "Without it, data=synthetic runs the same on drawn faces"
 _HOW_TO_GET = {
@@ -166,12 +166,12 @@ _HOW_TO_GET = {
 class DataSettings:
     """Keys of the configuration group ``data``.
 
-    Those that are not described here are the arguments of `Source` and `EmotionDataModule`.
+    All other keys are arguments of `Source` and `EmotionDataModule`.
 
     Attributes:
-        root: The data set's folder; None for a mix.
-        sources: A mix: settings of each data set by name, which override those here.
-        packs: See `Source`; None takes `default_packs`.
+        root: Folder of the data set; None for a mix.
+        sources: For a mix: settings of each data set by name, which override the other keys.
+        packs: See `Source`; None for `default_packs`.
     """
 
     root: str | None = None
@@ -200,12 +200,12 @@ def build_datamodule(
     augmentation: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> "EmotionDataModule":
-    """The data module of the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
+    """Build the data module from the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
 
-    They hold the keys of `DataSettings` and the arguments of `Preprocessing` and `Augmentation`; `seed` is that of
-    order and augmentation.
+    They contain the keys of `DataSettings` and the arguments of `Preprocessing` and `Augmentation`; `seed` is the seed
+    of order and augmentation.
     """
-    # Not at the top of the file: the keys are read, for `--help`, without torch and albumentations.
+    # Deferred: `--help` reads the keys without torch and albumentations.
     from emodet.data.augmentation import Augmentation
     from emodet.data.datamodule import EmotionDataModule
 
@@ -228,7 +228,7 @@ def build_datamodule(
 
 def _source(name: str, values: Mapping[str, Any], shared: Mapping[str, Any]) -> Source:
     if not _NAME.fullmatch(name):
-        raise EmodetError(f"'data.sources: {name}': a name of letters, digits, - and _ was expected")
+        raise EmodetError(f"'data.sources: {name}': expected a name of letters, digits, - and _")
     with naming(name):
         if unknown := sorted(set(values) - set(SOURCE_KEYS)):
             known = ", ".join(SOURCE_KEYS)

@@ -1,4 +1,4 @@
-"""Which faces train, validate and test."""
+"""Assignment of faces to train, val and test."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ _SAME_SUBJECT = "same subject as a val or test face"
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Positions in the pack's table, by their use.
+    """Row indices of the splits in the pack's table.
 
     Attributes:
-        train: int64, faces that the net is trained on.
-        val: int64, faces that choose the epoch, the hyper-parameters and the temperature.
-        test: int64, faces that the result is reported on.
-        val_name: Where the val faces come from, for titles (``val``, ``10 % of train``).
-        test_name: Where the test faces come from (``test``, ``val``).
-        dropped: Number of training faces that are not used, by reason.
+        train: int64, faces for training.
+        val: int64, faces that select epoch, hyper-parameters and temperature.
+        test: int64, faces for the reported result.
+        val_name: Origin of the val faces, for titles (``val``, ``10 % of train``).
+        test_name: Origin of the test faces (``test``, ``val``).
+        dropped: Number of unused training faces, by reason.
     """
 
     train: Int64
@@ -38,21 +38,21 @@ class Splits:
 
 
 def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int) -> Splits:
-    """Assign the faces of one data set.
+    """Assign the faces of one data set to splits.
 
-    Val and test are different faces wherever the release allows it. A release with train, val and test is used as it
-    is. One without a test split is tested on its val, and validated on a seeded, stratified part of train that has no
-    subject and no picture in common with the rest. ``val_from="val"`` validates and tests on the same val, which
-    the split's name then mentions. A training face leaves where its picture or its subject is in val or test.
+    Val and test are different faces if the release allows it. The splits of a release with train, val and test are used
+    unchanged. For a release without test, test is its val, and val is a seeded, stratified part of train that shares no
+    subject and no picture with the rest. With ``val_from="val"``, val and test are the same faces, which the name of
+    the split states. Training faces whose picture or subject is in val or test are dropped.
 
-    `val_from` is ``auto``, ``val``, or the share of train to hold out, up to 0.5, which `seed` decides; `usable` (N,)
-    is which faces of the table may be used at all.
+    `val_from` is ``auto``, ``val``, or the share of train to hold out with `seed`, up to 0.5; `usable` (N,) are the
+    faces of the table that can be used.
 
     Raises:
-        EmodetError: `val_from` is none of these, or a split would be left without a face.
+        EmodetError: `val_from` is invalid, or a split would have no faces.
     """
     picture, known = _numbered(table.pixel_hash), table.subject != ""
-    subject = np.where(known, _numbered(table.subject), -1 - np.arange(len(table)))  # an unknown one is its own
+    subject = np.where(known, _numbered(table.subject), -1 - np.arange(len(table)))  # unknown: all different
     of = {split: np.flatnonzero((table.split == split) & usable) for split in ("train", "val", "test")}
     labelled = {split: rows[table.emotion[rows] >= 0] for split, rows in of.items()}
     if val_from == "auto":
@@ -66,7 +66,7 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     train = of["train"]
     official = next(((labelled[split], split) for split in ("test", "val") if labelled[split].size), None)
     if official is not None:
-        # Before anything is held out of train: a copy of a test face must not validate either.
+        # Before holding out a part of train, because val must not contain copies of test faces either.
         train = apart(train, official[0])
     if val_from == "val":
         val, val_name = labelled["val"], "val"
@@ -75,7 +75,7 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     else:
         is_share = isinstance(val_from, int | float) and 0 < val_from <= 0.5
         require(is_share, "data.val_from", val_from, "auto, val, or a share of train from 0 to 0.5")
-        # Faces that stay together: those of a subject where it is known, else of a picture.
+        # Groups that are not divided: faces of a subject if known, else of a picture.
         group, candidates = np.where(known, subject, len(table) + picture), train[table.emotion[train] >= 0]
         val = _drawn_groups(table.emotion[candidates], group[candidates], candidates, float(val_from), seed)
         train = np.setdiff1d(train, val)
@@ -88,14 +88,14 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
         if not rows.size:
             why = "".join(f"; {count:,} training faces dropped: {reason}" for reason, count in dropped.items() if count)
             raise EmodetError(
-                f"data.val_from={val_from!r} leaves no face for the split {split!r}; it needs more faces, or another "
+                f"data.val_from={val_from!r}: the split {split!r} would have no faces; add faces, or choose another "
                 f"share up to 0.5{why}"
             )
     return Splits(train, val, test, val_name, test_name, dict(+dropped))
 
 
 def _drawn_groups(emotion: Int64, group: Int64, rows: Int64, share: float, seed: int) -> Int64:
-    """Those of `rows` that are held out: about `share` of each class, in whole groups, in a seeded order."""
+    """Draw the held-out part of `rows`: about `share` of each class, in whole groups, in a seeded order."""
     names, group_of = np.unique(group, return_inverse=True)
     classes = int(emotion.max(initial=0)) + 1
     counts = np.zeros((len(names), classes), dtype=np.int64)
@@ -106,7 +106,7 @@ def _drawn_groups(emotion: Int64, group: Int64, rows: Int64, share: float, seed:
     main = counts.argmax(axis=1).tolist()
     brings = counts.max(axis=1, initial=0).tolist()
     for number in np.random.default_rng([seed, 0x5E1EC7]).permutation(len(names)).tolist():
-        # A group is taken while its most frequent class still lacks at least half of what the group brings.
+        # Add a group if its most frequent class still lacks at least half as many faces as the group has.
         if taken[main[number]] + brings[number] / 2 <= wanted[main[number]]:
             chosen[number] = True
             taken = [so_far + more for so_far, more in zip(taken, counts[number].tolist(), strict=True)]
@@ -114,14 +114,14 @@ def _drawn_groups(emotion: Int64, group: Int64, rows: Int64, share: float, seed:
 
 
 def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits: Sequence[Splits]) -> Splits:
-    """Splits of a mix, from each data set's own splits, so that its val and test stay what they are elsewhere.
+    """Combine the splits of the data sets of a mix.
 
-    A face whose picture another data set tests on does not validate; one whose picture any data set validates or tests
-    on does not train; a picture that several data sets would train on trains once, with the label of the first.
+    A picture in test of any data set is removed from train and val of the others, and a picture in val from train. A
+    picture in train of several data sets is used once, with the label of the first.
 
-    The splits of each data set hold positions in its own part of `table`, which begins at its entry in `starts`; those
-    that are returned hold positions in `table`. Titles name the data sets where these differ (``affectnet val + rafdb
-    test``).
+    The splits of each data set contain row indices of its own part of `table`, which begins at its entry in `starts`;
+    the returned splits contain row indices of `table`. Titles name the data sets if these differ (``affectnet val +
+    rafdb test``).
     """
     picture = _numbered(table.pixel_hash)
     dropped = Counter[str]()
@@ -135,7 +135,7 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
         val.append(_without_copies(start + own.val, picture, elsewhere, dropped, reason))
     if not any(map(len, val)):
         raise EmodetError(
-            "data.sources: no val face is left, as each is a copy of a face that another data set tests on; "
+            "data.sources: no val faces are left, because all are copies of test faces of another data set; "
             "set data.val_from=0.1"
         )
     train: list[Int64] = []
@@ -145,8 +145,8 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
         rows = _without_copies(rows, picture, _joined(train), dropped, reason)
         if not rows.size:
             raise EmodetError(
-                f"data.sources: none of the {len(own.train):,} training faces of {name} is left, as they are copies "
-                f"of other data sets' faces; name {name} first, or leave it out"
+                f"data.sources: none of the {len(own.train):,} training faces of {name} are left, because all are "
+                f"copies of faces of other data sets; name {name} first, or leave it out"
             )
         train.append(rows)
     val_name, test_name = (_title(names, [getattr(own, it) for own in splits]) for it in ("val_name", "test_name"))
@@ -172,5 +172,5 @@ def _title(names: Sequence[str], titles: Sequence[str]) -> str:
 
 
 def _numbered(words: npt.NDArray[np.str_]) -> Int64:
-    """A number for each word, equal for equal words; comparing numbers is much faster than comparing text."""
+    """Number words, equal words equally, because comparing numbers is much faster than comparing text."""
     return np.asarray(pa.array(words.tolist()).dictionary_encode().indices, dtype=np.int64)

@@ -72,7 +72,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ("train/0003,,exclude,,,,\ntrain/9999,,exclude,,,,\n", "1 of 2 rows"),
         ("train/9999,,exclude,,,,\n", "line 2: train/9999"),
         ("train/0003,val,exclude,,,,\n", "line 2: train/0003 .*train.*val"),
-        ("train/0003,,exclude,,fear,,\n", "fear.*surprise"),
+        ("train/0003,,exclude,,fear,,\n", "surprise.*fear"),
         ("train/0003,,exclude,,,,\ntrain/0003,train,relabel,fear,,,\n", "line 3: train/0003"),
     ],
 )

@@ -161,7 +161,7 @@ REFUSED = [
         )
         for text in ("", "{", "[]", "null", '{"format": "other"}', "\xff")
     ),
-    *((manifest_with(version=it), f"version {it}, version 3 is expected.*delete") for it in (0, 2, 4, "3", None)),
+    *((manifest_with(version=it), f"version {it}, expected version 3.*delete") for it in (0, 2, 4, "3", None)),
     *(
         (lambda folder, key=key: change(folder, lambda manifest: manifest.pop(key)), f"{key} is missing")
         for key in ("preprocessing", "faces", "table_sha256", "fingerprint", "counts")

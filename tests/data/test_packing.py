@@ -98,7 +98,7 @@ class TestUnreadable:
 def test_without_a_place_to_pack_it_is_refused(tmp_path):
     reader = MadeReader(tmp_path, records(2))
     mine = put_text(Packing(reader, CROP, tmp_path / "packs", "image").folder / "mine.txt", "half")
-    with pytest.raises(EmodetError, match=r"something else .* delete it"):
+    with pytest.raises(EmodetError, match=r"not a pack .* delete it"):
         prepare(reader, tmp_path / "packs")
     assert mine.is_file()
     with pytest.raises(EmodetError, match=r"data\.packs=.*writing the pack failed"):
@@ -166,7 +166,7 @@ class TestStopped:
             return cut(*given)
 
         monkeypatch.setattr(crop_pool, "cut", cut_and_change)
-        with pytest.raises(EmodetError, match="changed while it was packed"):
+        with pytest.raises(EmodetError, match="changed during packing"):
             prepare(open_reader(made.root), tmp_path / "packs")
         assert not finished(tmp_path / "packs")
 
