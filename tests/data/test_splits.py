@@ -45,7 +45,10 @@ class TestWhichSplits:
         [
             *((["train"] * 80, given, r"data\.val_from=") for given in ("test", 0, 1, 0.6, -0.1, True, None)),
             (["train"] * 10, "val", r"data\.val_from=val: this release has no val"),
-            *((split, "auto", "would have no faces") for split in (["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2)),
+            *(
+                (split, "auto", "would have no faces")
+                for split in (["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2)
+            ),
         ],
     )
     def test_what_cannot_select_and_a_split_without_a_face_are_refused(self, split, val_from, message):
