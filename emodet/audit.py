@@ -5,14 +5,14 @@ the figures as JSON, and a file of proposed corrections, which a training reads 
 ``quick=true`` trains no net and runs no detector.
 """
 
-from emodet.arrays import UInt8
 from emodet.installation import exit_with
 from emodet.laboratory import begin
 
 begin("audit", __name__, __doc__, extra="audit", needs=("cleanlab", "imagehash", "scipy", "sklearn"))
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from emodet.commands import command
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError, require
 from emodet.files import default_outputs, expanded
-from emodet.inference.detectors import Detector, make_detector
+from emodet.inference.detectors import make_detector
 from emodet.modelfile import SHIPPED, model_path, read_model_file
 from emodet.schema import without_none
 from emodet.training.assembly import build_data
@@ -94,8 +94,11 @@ class Audit:
             write_probabilities(out_of_fold, table, data.class_names, folder / "out_of_fold.parquet")
             noise = find_label_noise(table, out_of_fold)
         if self.detector is not None:
-            score, max_faces = _best_score(self.detector), settings.get("detector_faces")
-            undetected = detect_faces(data.pack, score, self.detector.name, max_faces, settings["seed"])
+            search = partial(self.detector, longest_side=LONGEST_SIDE, min_score=MIN_SCORE)
+            max_faces = settings.get("detector_faces")
+            undetected = detect_faces(
+                data.pack, lambda image: bool(search(image)), self.detector.name, max_faces, settings["seed"]
+            )
         skipped = {
             f"Class order: not checked by model={settings['model']}, which lacks {', '.join(lacking)}.": bool(lacking),
             "Label issues: not checked, because quick=true trains no nets.": noise is None,
@@ -112,14 +115,6 @@ class Audit:
             corrections=propose(table, images, groups, noise or (), self.proposals, data.pack.class_names),
             skipped=tuple(sentence for sentence, is_skipped in skipped.items() if is_skipped),
         )
-
-
-def _best_score(detector: Detector) -> Callable[[UInt8], float]:
-    def score(image: UInt8) -> float:
-        faces = detector(image, longest_side=LONGEST_SIDE, min_score=MIN_SCORE)
-        return faces[0].score if faces else 0.0
-
-    return score
 
 
 def _default_folder(data: EmotionDataModule) -> Path:

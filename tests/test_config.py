@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import emodet.train  # noqa: F401  registers the schema
 from emodet.command_line import conf_folder
 from emodet.config import TrainConfig
-from emodet.data.sources import build_datamodule
+from emodet.data.datamodule import build_datamodule
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
 from emodet.schema import RENAMED_KEYS, checked, converted

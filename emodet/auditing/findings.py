@@ -91,7 +91,7 @@ class Findings:
             issues, judged = sum(len(each.candidates) for each in noise), sum(each.judged for each in noise)
             rows.append(("Label issues", f"{issues:,}", f"of {judged:,} labels"))
         if (found := self.undetected) is not None:
-            rows.append(("No face detected", f"{len(found.missing):,}", f"of {len(found.rows):,} crops"))
+            rows.append(("No face detected", f"{len(found.missing):,}", f"of {found.searched:,} crops"))
         return rows
 
     def as_dict(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Findings:
             "faces_not_found": undetected
             and {
                 "detector": undetected.detector,
-                "looked_at": len(undetected.rows),
+                "looked_at": undetected.searched,
                 "not_found": len(undetected.missing),
                 "keys": key[undetected.missing].tolist(),
             },

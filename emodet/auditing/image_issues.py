@@ -132,30 +132,26 @@ class UndetectedFaces:
     """Result of a face detector."""
 
     detector: str
-    rows: Int64  # (n,), row indices of the checked faces
-    scores: Float32  # (n,), score of the best detection, 0 for none
-
-    @property
-    def missing(self) -> Int64:
-        """Row indices of the faces that were not detected."""
-        return np.asarray(self.rows[self.scores == 0])
+    searched: int  # number of checked faces
+    missing: Int64  # row indices of the faces that were not detected
 
 
 def detect_faces(
-    pack: Pack, detect: Callable[[UInt8], float], name: str, most: int | None, seed: int
+    pack: Pack, detect: Callable[[UInt8], bool], name: str, most: int | None, seed: int
 ) -> UndetectedFaces:
     """Run a detector on the crops, or on `most` randomly drawn ones.
 
-    `detect` returns the score of the best face of an image, uint8 (H, W, 3) RGB, or 0 without a face.
+    `detect` returns whether there is a face in an image, uint8 (H, W, 3) RGB.
     """
     rows = np.arange(len(pack), dtype=np.int64)
     if most is not None and most < len(rows):
         rows = np.sort(np.random.default_rng([seed, 0xFACE]).choice(rows, most, replace=False))
-    scores = []
+    missing = []
     for row in tqdm(rows.tolist(), unit="face", desc="detecting faces", disable=None):
         crop = pack.images([row])[0]
-        scores.append(next(filter(None, (detect(framed(crop, *framing)) for framing in FRAMINGS)), 0.0))
-    return UndetectedFaces(name, rows, np.array(scores, dtype=np.float32))
+        if not any(detect(framed(crop, *framing)) for framing in FRAMINGS):
+            missing.append(row)
+    return UndetectedFaces(name, len(rows), np.array(missing, dtype=np.int64))
 
 
 def framed(crop: UInt8, side: int, border: float) -> UInt8:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import in_words
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
-from emodet.data.sources import Source, naming
+from emodet.data.sources import DataSettings, Source, naming, take_sources
 from emodet.data.splits import Splits, assign_splits, mix_splits
 from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError, require
@@ -247,3 +247,19 @@ class EmotionDataModule(L.LightningDataModule):
         if self.trainer is None:
             return 0, 0
         return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def build_datamodule(
+    data: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None = None,
+    augmentation: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> EmotionDataModule:
+    """Build the data module from the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
+
+    They contain the keys of `DataSettings` and the arguments of `Preprocessing` and `Augmentation`; `seed` is the seed
+    of order and augmentation.
+    """
+    values = asdict(DataSettings(**data))
+    sources, steps = take_sources(values), Augmentation(**(augmentation or {}))
+    return EmotionDataModule(sources, preprocessing, augmentation=steps, seed=seed, **values)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from emodet.emotions import chosen_classes, place_of
 from emodet.errors import EmodetError, errors_of, require
 from emodet.files import expanded
 from emodet.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from emodet.data.datamodule import EmotionDataModule
 
 log = logging.getLogger(__name__)
 
@@ -194,36 +191,18 @@ class DataSettings:
     corrections: str | None = None
 
 
-def build_datamodule(
-    data: Mapping[str, Any],
-    preprocessing: Mapping[str, Any] | None = None,
-    augmentation: Mapping[str, Any] | None = None,
-    seed: int = 0,
-) -> "EmotionDataModule":
-    """Build the data module from the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
-
-    They contain the keys of `DataSettings` and the arguments of `Preprocessing` and `Augmentation`; `seed` is the seed
-    of order and augmentation.
-    """
-    # Deferred: `--help` reads the keys without torch and albumentations.
-    from emodet.data.augmentation import Augmentation
-    from emodet.data.datamodule import EmotionDataModule
-
-    values = asdict(DataSettings(**data))
+def take_sources(values: dict[str, Any]) -> Source | dict[str, Source]:
+    """Build the data set, or those of a mix by name; their settings are removed from the values of `DataSettings`."""
     given, root, reader, options = (values.pop(name) for name in ("sources", "root", "reader", "reader_options"))
     shared = {name: values.pop(name) for name in SOURCE_KEYS if name in values and name != "classes"}
     shared["packs"] = default_packs() if shared["packs"] is None else shared["packs"]
     if given:
         if root is not None:
             raise EmodetError(f"data.root={root} is for one data set; in a mix each has its own in data.sources")
-        sources: Source | dict[str, Source] = {name: _source(name, own, shared) for name, own in given.items()}
-    elif root is None:
+        return {name: _source(name, own, shared) for name, own in given.items()}
+    if root is None:
         raise EmodetError(f"data.root is not set. {_how_to_get(reader)}")
-    else:
-        sources = Source(root, reader, options or {}, **shared)
-    return EmotionDataModule(
-        sources, preprocessing, augmentation=Augmentation(**(augmentation or {})), seed=seed, **values
-    )
+    return Source(root, reader, options or {}, **shared)
 
 
 def _source(name: str, values: Mapping[str, Any], shared: Mapping[str, Any]) -> Source:

@@ -19,7 +19,7 @@ from emodet.datasets.class_labels import ORDERS
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has, header_of
 from emodet.datasets.folders import folders_in
 from emodet.datasets.parquet import ParquetReader, has_schema, is_binary, read_columns
-from emodet.datasets.samples import Listing, Reader, Sample, SingleFileReader
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, FER2013_ORDER, FERPLUS_ORDER
 from emodet.errors import EmodetError, os_errors
 
@@ -174,7 +174,7 @@ class _Votes(Reader):
         return samples
 
 
-class FerPlus(_Votes, ParquetReader, SingleFileReader):
+class FerPlus(_Votes, ParquetReader):
     """One ``.parquet`` file with the columns index, split, image (encoded), the eight emotions, unknown and NF.
 
     The root is the file, or a folder that holds exactly one such file. A sample's key is the index.
@@ -183,28 +183,30 @@ class FerPlus(_Votes, ParquetReader, SingleFileReader):
     name = "ferplus"
     title = "FER+"
     signs = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
+    one_file = True
 
     @classmethod
     def fits(cls, file: Path) -> bool:
         return has_schema(file, lambda schema: set(_VOTE_COLUMNS) <= set(schema.names))
 
     def list_samples(self, listing: Listing) -> list[Sample]:
-        table = read_columns(self.file, [name for name in _VOTE_COLUMNS if name != "image"])
-        image, index = pq.read_schema(self.file).field("image").type, table.column("index")
+        file = self.listed_in
+        table = read_columns(file, [name for name in _VOTE_COLUMNS if name != "image"])
+        image, index = pq.read_schema(file).field("image").type, table.column("index")
         if not is_binary(image):
-            raise EmodetError(f"{self.file}: the column image has the type {image}; encoded pictures belong there")
+            raise EmodetError(f"{file}: the column image has the type {image}; encoded pictures belong there")
         if not pa.types.is_integer(index.type) or index.null_count:
-            raise EmodetError(f"{self.file}: the column index must hold a whole number in every row")
+            raise EmodetError(f"{file}: the column index must hold a whole number in every row")
         splits, keys = table.column("split").to_pylist(), [f"{number:05d}" for number in index.to_pylist()]
         strange = sorted({str(split) for split in splits} - {"train", "val", "test"})
         if strange:
-            raise EmodetError(f"{self.file}: the column split holds {', '.join(strange)}, not train, val or test only")
+            raise EmodetError(f"{file}: the column split holds {', '.join(strange)}, not train, val or test only")
         votes = np.stack([table.column(name).to_numpy() for name in (*EMOTIONS, "unknown", "NF")], axis=1)
         if votes.dtype.kind not in "iu" or (votes < 0).any():
-            raise EmodetError(f"{self.file}: the vote columns must hold whole numbers from 0")
+            raise EmodetError(f"{file}: the vote columns must hold whole numbers from 0")
         if len(set(keys)) != len(keys):
-            raise EmodetError(f"{self.file}: the column index names a row more than once")
-        path = self.file.relative_to(self.base).as_posix()
+            raise EmodetError(f"{file}: the column index names a row more than once")
+        path = file.relative_to(self.base).as_posix()
         return self.samples_of(listing, keys, [f"{path}:{row}" for row in range(len(keys))], splits, votes)
 
 

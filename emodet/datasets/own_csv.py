@@ -12,7 +12,7 @@ from emodet.datasets.class_labels import class_named, own_classes
 from emodet.datasets.csv_rows import CsvRows, header_of
 from emodet.datasets.folders import few, files_in, relative_path, split_of
 from emodet.datasets.listed_pictures import Seen, find_pictures, is_new
-from emodet.datasets.samples import Box, Listing, Sample, SingleFileReader
+from emodet.datasets.samples import Box, Listing, Reader, Sample
 
 _REQUIRED = ("path", "emotion")
 _BOX = ("x1", "y1", "x2", "y2")
@@ -27,7 +27,7 @@ _NOT_ANNOTATED = -2
 _NUMBER = re.compile(r"[-+]?\.?\d[\d.]*")
 
 
-class OwnCsv(SingleFileReader):
+class OwnCsv(Reader):
     """One ``.csv`` with the columns ``path`` and ``emotion``, and any of ``split, subject, x1, y1, x2, y2, valence,
     arousal``.
 
@@ -53,6 +53,7 @@ class OwnCsv(SingleFileReader):
     title = "CSV of your own"
     signs = "one .csv with the columns path and emotion"
     root_suffix = ".csv"
+    one_file = True
 
     @classmethod
     def candidates(cls, folder: Path) -> list[Path]:
@@ -71,7 +72,7 @@ class OwnCsv(SingleFileReader):
         return super().missing(root)
 
     def list_samples(self, listing: Listing) -> list[Sample]:
-        rows = CsvRows(self.file, _REQUIRED, _OPTIONAL, aliases=_ALIASES)
+        rows = CsvRows(self.listed_in, _REQUIRED, _OPTIONAL, aliases=_ALIASES)
         for columns in (_BOX, _VALUES, _POINTS):
             rows.require_together(*columns)
         if rows.others:
@@ -83,7 +84,7 @@ class OwnCsv(SingleFileReader):
         faces = [(row["emotion"], rows.where, _face(row, rows, absolute)) for row in rows]
         own = own_classes({label: where for label, where, _ in reversed(faces) if label}, self.named_classes)
         meaning, listing.class_names = own or ({}, listing.class_names)
-        pictures = find_pictures(listing, self.base, [face.key for _, _, face in faces], self.file)
+        pictures = find_pictures(listing, self.base, [face.key for _, _, face in faces], rows.path)
         boxes: dict[str | None, set[Box | None]] = defaultdict(set)
         for picture, (_, _, face) in zip(pictures, faces, strict=True):
             boxes[picture].add(face.box)

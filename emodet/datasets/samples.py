@@ -117,6 +117,7 @@ class Reader:
         choices: The values of each option that takes one of several words.
         sign_files: Paths in the folder of the file by which it is recognised.
         root_suffix: Ending of a root that is a file; empty where it must be a folder.
+        one_file: Whether it is one file: the root, or the only one in its folder that `fits`.
 
     Raises:
         EmodetError: The root does not match, or an option has an unknown value.
@@ -129,6 +130,7 @@ class Reader:
     choices: ClassVar[Mapping[str, Sequence[str]]] = {}
     sign_files: ClassVar[Sequence[str]] = ()
     root_suffix: ClassVar[str] = ""
+    one_file: ClassVar[bool] = False
 
     root: Path
     base: Path = field(init=False, repr=False)
@@ -142,6 +144,11 @@ class Reader:
         if base is None:
             raise EmodetError(self.missing(self.root))
         self.base = base
+        if self.one_file and len(files := self.files()) > 1:
+            raise EmodetError(
+                f"data.root={self.root}: expected {self.signs}; found {few(file.name for file in files)}. Put them "
+                "together, or point data.root at one of them"
+            )
 
     @classmethod
     def candidates(cls, folder: Path) -> Iterable[Path]:
@@ -178,7 +185,7 @@ class Reader:
     @property
     def listed_in(self) -> Path:
         """The first of `files`; one that has gone since is an error where it is read."""
-        return next(iter(self.files()), self.base / self.sign_files[0])
+        return next(iter([*self.files(), *(self.base / path for path in self.sign_files)]), self.root)
 
     @classmethod
     def matches_named(cls, folder: Path) -> bool:
@@ -250,19 +257,3 @@ class Reader:
     def options(self) -> dict[str, Any]:
         """The options, as plain values: part of the pack's identity."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init and each.name != "root"}
-
-
-class SingleFileReader(Reader):
-    """A reader of one file: the root, or the only one in its folder that `fits`."""
-
-    file: Path
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        files = self.files()
-        if len(files) > 1:
-            raise EmodetError(
-                f"data.root={self.root}: expected {self.signs}; found {few(file.name for file in files)}. Put them "
-                "together, or point data.root at one of them"
-            )
-        self.file = files[0]

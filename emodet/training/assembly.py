@@ -15,8 +15,8 @@ from lightning.pytorch.loggers import Logger
 
 from emodet.arrays import Int64
 from emodet.cpu import cpu_info
-from emodet.data.datamodule import EmotionDataModule
-from emodet.data.sources import build_datamodule, naming
+from emodet.data.datamodule import EmotionDataModule, build_datamodule
+from emodet.data.sources import naming
 from emodet.emotions import EMOTIONS, chosen_classes, place_of
 from emodet.errors import EmodetError, require
 from emodet.files import expanded

@@ -10,9 +10,9 @@ from made_predictions import make_predictions
 from made_reader import MadeReader, ready, records
 
 from emodet.data.corrections import Correction, read_corrections, write_corrections
+from emodet.data.datamodule import build_datamodule
 from emodet.data.mixed import MixedPack
 from emodet.data.packing import Packing
-from emodet.data.sources import build_datamodule
 from emodet.errors import EmodetError
 from emodet.evaluation import report as reporting
 from emodet.preprocessing import Preprocessing

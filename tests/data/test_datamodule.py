@@ -18,7 +18,7 @@ from made_reader import picture, ready
 from made_releases import put_ferplus
 
 from emodet.data import datamodule
-from emodet.data.sources import build_datamodule
+from emodet.data.datamodule import build_datamodule
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing

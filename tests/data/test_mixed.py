@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from made_files import put_text
 from made_reader import MadeReader, put_picture, ready, records, table_with
 
+from emodet.data.datamodule import build_datamodule
 from emodet.data.faces import BatchIndices, FaceDataset
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Table
 from emodet.data.packing import Packing
-from emodet.data.sources import build_datamodule
 from emodet.data.splits import assign_splits, mix_splits
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
