@@ -34,7 +34,7 @@ from emodet.datasets.listed_pictures import in_threads
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.datasets.summary import listing_summary, outcome
 from emodet.errors import EmodetError, os_errors
-from emodet.files import sha256_of, write_atomically
+from emodet.files import atomic_path, sha256_of, write_atomically
 from emodet.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -281,19 +281,14 @@ class _Run:
 
 
 def _keep_rows(file: Path, rows: Sequence[int]) -> None:
-    """Shorten an ``.npy`` file to these ascending rows."""
-    crops = np.load(file, mmap_mode="r+")
-    kept = (len(rows), *crops.shape[1:])
-    end = int(crops.offset) + int(np.prod(kept, dtype=np.int64))
-    for start in range(0, len(rows), _CHUNK):
-        block = rows[start : start + _CHUNK]
-        crops[start : start + len(block)] = crops[block]
-    crops.flush()
-    del crops
-    with file.open("r+b") as stream:
-        # The header has the same length for any number of rows.
-        write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": kept})
-        stream.truncate(end)
+    """Reduce an ``.npy`` file to these ascending rows."""
+    crops = np.load(file, mmap_mode="r")
+    with atomic_path(file) as shorter, shorter.open("wb") as stream:
+        shape = (len(rows), *crops.shape[1:])
+        write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for start in range(0, len(rows), _CHUNK):
+            stream.write(crops[rows[start : start + _CHUNK]].data)
+        del crops  # Windows cannot replace a mapped file
 
 
 def _across_splits(table: Table) -> dict[str, int]:
