@@ -13,6 +13,7 @@ import signal
 import statistics
 from collections.abc import Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -232,26 +233,18 @@ def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) ->
 
     Detects faces, at 416 pixels, in at most 64 evenly spaced pictures; does nothing without a detector.
     """
-    shares = []
-    rows = np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int)).tolist()
-    for sample in (samples[row] for row in rows):
-        try:
+    shares, some = [], samples[:: math.ceil(len(samples) / _SAMPLE)]
+    for sample in some:
+        with suppress(EmodetError, OSError):  # of a picture that cannot be read, which packing reports
             image = decode_rgb(reader.encoded(sample), name=sample.key, least_side=_SEARCHED[0], quick=True)
-        except (EmodetError, OSError):  # packing reports it
-            continue
-        longest = max(image.shape[:2])
-        if longest < _SMALLEST:
-            continue
-        try:
-            found = _find_faces(image, sides=_SEARCHED)
-        except EmodetError:
-            return
-        shares += [max(face.side for face in found) / longest] if found else []
+            longest = max(image.shape[:2])
+            if longest >= _SMALLEST and (found := _find_faces(image, sides=_SEARCHED)):
+                shares.append(max(face.side for face in found) / longest)
     median = statistics.median(shares) if shares else 1.0
-    if len(shares) >= len(rows) / 4 and median < _FILLED:
+    if len(shares) >= len(some) / 4 and median < _FILLED:
         log.warning(
             "data.crop=image packs whole photographs: in %d of %d sampled pictures a face is detected, with a median "
             "size of %.0f %% of the picture's longer side, %.0f pixels in a crop of %d. data.crop=detect crops the "
             "faces as in live recognition",
-            *(len(shares), len(rows), 100 * median, median * size, size),
+            *(len(shares), len(some), 100 * median, median * size, size),
         )
