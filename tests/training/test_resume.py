@@ -238,6 +238,11 @@ def test_a_damaged_run_is_one_line(damage, message, run, refused):
     assert message in refused("emodet.train", f"resume={run}", *GO_ON)
 
 
+def test_one_training_at_a_time_runs_in_a_folder(run, refused):
+    with RunFolder(run).claimed():
+        assert "another training runs" in refused("emodet.train", f"resume={run}", *GO_ON)
+
+
 @pytest.mark.slow
 def test_a_slurm_job_is_requeued_and_resumes_in_its_folder(command, small, tmp_path, monkeypatch):
     scontrol = tmp_path / "bin" / "scontrol"
