@@ -14,7 +14,8 @@ BRIEFLY := preprocessing.size=48 net=residual_cnn_low_dropout optimizer=adamw sc
 CHOOSE := import sys; from pathlib import Path; from emodet.datasets.readers import open_reader; \
   sys.excepthook = lambda kind, problem, trace: print("error:", problem, file=sys.stderr); \
   found = open_reader(Path(sys.argv[1])); \
-  chosen = {"yolo": "affectnet_yolo", "ferplus": "ferplus"}.get(found.name, "affectnet8" if "AffectNet" in found.title else ""); \
+  chosen = {"yolo": "affectnet_yolo", "ferplus": "ferplus", "affectnet_plus": "affectnet8 data=affectnet_plus"}.get( \
+  found.name, "affectnet8" if "AffectNet" in found.title else ""); \
   print(chosen) if chosen else sys.exit(f"error: DATA={sys.argv[1]}: {found.title}, for which no experiment is chosen; add " \
   "EXPERIMENT=affectnet8 for AffectNet, EXPERIMENT=finetune for classes of your own; others: python -m emodet.train --help")
 
@@ -58,7 +59,7 @@ train: $(INSTALLED)  ## train on drawn faces for minutes, or with DATA=/path/to/
 ifdef DATA
 	@experiment="$(or $(EXPERIMENT),$$($(BIN)/python -c '$(CHOOSE)' '$(DATA)'))" && \
 	  awk '/^# (Purpose|Data|Hardware|Expected)/ {shown = 1} /^# (Command|Recipe)|^[^#]/ {shown = 0} shown {print substr($$0, 3)}' \
-	  conf/experiment/$$experiment.yaml && set -x && \
+	  conf/experiment/$${experiment%% *}.yaml && set -x && \
 	  $(BIN)/python -m emodet.train experiment=$$experiment data.root='$(DATA)' $(OPTIONS)
 else
 	@echo "drawn faces, and instead of the reference recipe: $(BRIEFLY)"

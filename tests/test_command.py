@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from made_commands import python
-from made_releases import affectnet_npy, class_folders, labels_csv, yolo
+from made_releases import affectnet_npy, affectnet_plus, class_folders, labels_csv, yolo
 
 import emodet
 from emodet import laboratory
@@ -55,6 +55,7 @@ def test_forms_for_issues_have_no_attribute_that_is_not_known(file):
     ("made", "said"),
     [
         *((made, "experiment=affectnet8 .*error: nothing:") for made in (affectnet_npy, labels_csv)),
+        (affectnet_plus, "experiment=affectnet8 data=affectnet_plus .*error: nothing:"),
         (yolo, "experiment=affectnet_yolo .*error: nothing:"),
         (class_folders, "EXPERIMENT=finetune"),
     ],
