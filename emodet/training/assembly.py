@@ -1,4 +1,4 @@
-"""From a composed configuration, as plain values, to the data module, the classifier and the trainer."""
+"""Build the data module, the classifier and the trainer from composed settings, which are plain values."""
 
 import inspect
 import logging
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def build_data(settings: Mapping[str, Any], *, draw: bool = True) -> EmotionDataModule:
-    """The data module of a command's settings; with `draw`, drawn faces are written first."""
+    """Build the data module of a command's settings; with `draw`, synthetic faces are written first."""
     data = dict(settings["data"])
     if data.get("sources") is not None:
         data["sources"] = {name: _drawn(source, draw) for name, source in resolved_sources(data).items()}
@@ -55,7 +55,7 @@ def _drawn(data: Mapping[str, Any], draw: bool) -> dict[str, Any]:
 
 
 def undrawn(settings: Mapping[str, Any]) -> list[str]:
-    """The data sets whose faces are not drawn yet; a single one has no name."""
+    """Return the names of synthetic data sets that are not drawn yet; the name of a single data set is empty."""
     data = settings["data"]
     sources = {"": data} if data.get("sources") is None else resolved_sources(data)
     drawn = {name: expanded(each["root"]) for name, each in sources.items() if each.get("synthetic")}
@@ -65,13 +65,13 @@ def undrawn(settings: Mapping[str, Any]) -> list[str]:
 def open_data(
     settings: Mapping[str, Any], own: Mapping[str, Any] | None, net: EmotionClassifier | ModelInfo
 ) -> EmotionDataModule:
-    """The data that a command asks for, or that of a net's own run, cut as the net was trained; set up.
+    """Set up the data of a command, or of a net's own run, with the crops and classes of the net.
 
     Args:
-        settings: Of the command. ``data=NAME`` takes other data than the run's; ``data.root=…`` alone says where the
-            run's own data lies on this machine, as ``data.sources={NAME: {root: …}}`` does for a mix.
-        own: The data settings of the net's run, None where not known.
-        net: Whose classes and preprocessing the faces get.
+        settings: Settings of the command. ``data=NAME`` chooses other data than the run's. ``data.root=…`` alone, or
+            ``data.sources={NAME: {root: …}}`` for a mix, sets the place of the run's own data on this machine.
+        own: Data settings of the net's run; None if unknown.
+        net: Classifier or model information, with classes and preprocessing.
     """
     chosen = dict(settings.get("data", {}))
     asked = chosen.get("classes") or net.class_names
@@ -80,7 +80,7 @@ def open_data(
     if not names_data():
         if own is None and not {"root", "sources"} & set(chosen):
             raise EmodetError(
-                "the net does not lie in a run's folder, so its data is not known: add data=NAME data.root=/path "
+                "the net is not in a run folder, so its data is unknown: add data=NAME data.root=/path "
                 "(--help lists the names)"
             )
         if own is not None and {"sources"} <= set(own) & set(chosen):
@@ -94,12 +94,12 @@ def open_data(
 
 
 def names_data() -> bool:
-    """Whether the command was given ``data=NAME``."""
+    """Return whether the command line contains ``data=NAME``."""
     return HydraConfig.get().runtime.choices.get("data") is not None
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise `EmodetError` for a training's values that can be refused without its data, before anything is written."""
+    """Raise `EmodetError` for values that are invalid with any data, before files are written."""
     _require_validation(settings)
     training, trainer, seed = settings["training"], settings["trainer"], settings["seed"]
     batch_size = settings["data"]["batch_size"]
@@ -129,7 +129,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _check_net(net: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> None:
-    """Build a net of emodet, without memory unless it reads a file, and run it once; a user's own may do anything."""
+    """Build a net of emodet and run it once, on the meta device unless it reads a file; skip user classes."""
     if not str(net.get("_target_")).startswith("emodet."):
         return
     # What timm would download waits.
@@ -143,7 +143,7 @@ def _check_net(net: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> None
 
 
 def _check_monitors(settings: Mapping[str, Any], data: EmotionDataModule | None = None) -> None:
-    """Refuse a metric to follow that there is not; without `data` it may name any class or data set."""
+    """Raise `EmodetError` for an unknown monitored metric; without `data`, any class or data set is accepted."""
     training, scheduler = settings["training"], settings["scheduler"]
     with_va = check_va_weight(training.get("valence_arousal")) > 0
     names, sources = (data.class_names, data.source_names) if data else ((), ())
@@ -157,7 +157,7 @@ def _check_monitors(settings: Mapping[str, Any], data: EmotionDataModule | None 
 
 
 def _require_validation(settings: Mapping[str, Any]) -> None:
-    """Refuse a training in which no epoch, or not the one to keep, would be validated."""
+    """Raise `EmodetError` if no epoch, or not the kept epoch, would be validated."""
     trainer, callbacks = settings["trainer"], settings["callbacks"]
     for option, instead in {
         "fast_dev_run": "as no checkpoint is kept; debug=one_batch runs every step once",
@@ -185,7 +185,7 @@ def _require_validation(settings: Mapping[str, Any]) -> None:
 def build_classifier(
     settings: Mapping[str, Any], data: EmotionDataModule, teachers: Sequence[EmotionClassifier] = ()
 ) -> EmotionClassifier:
-    """The classifier with fresh weights, for the classes and crops of `data`, which is set up."""
+    """Build the classifier with new weights, for the classes and crops of `data`, which must be set up."""
     training, loss = settings["training"], dict(settings["loss"])
     if "class_counts" in inspect.signature(target_of(loss, "loss")).parameters:
         loss["class_counts"] = data.class_counts()
@@ -196,7 +196,7 @@ def build_classifier(
     extras = build_extras(training)
     if teachers:
         options = {key: value for key, value in settings["distillation"].items() if key != "teachers"}
-        # The first one: teachers see the crops at their own size.
+        # First, so that teachers receive full-size crops.
         extras.insert(0, Distillation(teachers, **options))
     classifier = EmotionClassifier(
         net=settings["net"],
@@ -212,7 +212,7 @@ def build_classifier(
         compile=training["compile"],
         seed=settings["seed"],
     )
-    classifier.setup("fit")  # refuses a value now, not after loggers have started
+    classifier.setup("fit")  # raises for invalid values before loggers start
     if training["calibration"] == "features" and not isinstance(classifier.net, FeatureNet):
         raise EmodetError(
             f"training.calibration=features: {type(classifier.net).__name__} has no pooled_features and from_features; "
@@ -222,7 +222,7 @@ def build_classifier(
 
 
 def build_extras(training: Mapping[str, Any]) -> list[TrainingExtra]:
-    """The changes to the training step that ``training.*`` names."""
+    """Build the changes to the training step for ``training.*``."""
     mixup, sam_rho = Mixup(training["mixup"], training["cutmix"], training["mix_prob"]), training.get("sam_rho")
     extras: list[TrainingExtra] = []
     if training["progressive_sizes"]:
@@ -235,7 +235,7 @@ def build_extras(training: Mapping[str, Any]) -> list[TrainingExtra]:
 
 
 def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: Int64) -> None:
-    """Refuse to learn, or to select by, valence and arousal that nobody annotated; log how many faces have them."""
+    """Raise `EmodetError` if valence and arousal are needed but not annotated; log the number of annotated faces."""
     table = data.pack.table
     known = np.isfinite([table.valence[rows], table.arousal[rows]])
     if not known.any(axis=1).all():
@@ -247,7 +247,7 @@ def _require_annotations(argument: str, split: str, data: EmotionDataModule, row
 
 
 def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger] = ()) -> L.Trainer:
-    """The trainer with its callbacks, of ``trainer`` and ``callbacks`` in `settings`, for the folder `run`."""
+    """Build the trainer and its callbacks from ``trainer`` and ``callbacks`` in `settings`, for the run folder."""
     specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
     callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
     options = dict(settings["trainer"])
@@ -264,10 +264,10 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
             "trainer",
             default_root_dir=str(run.path),
             logger=list(loggers),
-            # The last one, so that its checkpoint holds what the others did in the same step.
+            # Last, so that its checkpoint contains the changes of the others in the same step.
             callbacks=[*callbacks, StopOnSignal()],
             plugins=[AtomicCheckpointIO()],
-            # Order, augmentation and the split of samples between ranks are the data module's.
+            # The data module controls order, augmentation and the distribution of samples to ranks.
             use_distributed_sampler=False,
         )
     except (MisconfigurationException, ModuleNotFoundError) as problem:
@@ -278,11 +278,11 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
 
 
 def default_precision(accelerator: str = "auto", cpu_flags: set[str] | None = None) -> tuple[str, str]:
-    """The value of ``trainer.precision=auto``, ``bf16-mixed`` or ``32-true``, and the reason in a few words.
+    """Return the precision for ``trainer.precision=auto``, ``bf16-mixed`` or ``32-true``, and the reason.
 
     Training at 48 px, faces/s: 69 in fp32 and 133 in bf16 on a CPU with avx512_bf16, 93 and 240 with AMX; without such
-    instructions bf16 gains nothing. `accelerator` is Lightning's name; ``auto`` takes a GPU where there is one.
-    `cpu_flags` are the processor's features; None reads this one's (only on Linux).
+    instructions bf16 is not faster. `accelerator` is Lightning's name; ``auto`` uses a GPU if available.
+    `cpu_flags` are the features of the processor; None reads those of this machine (only on Linux).
     """
     if accelerator != "cpu" and torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):

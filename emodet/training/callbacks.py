@@ -1,4 +1,4 @@
-"""Callbacks of a training run: which checkpoints it keeps, when it stops early, how fast it is."""
+"""Callbacks of a training run: checkpoints, early stopping, throughput, weight averaging."""
 
 import logging
 import statistics
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class RunCheckpoint(callbacks.ModelCheckpoint):
-    """A checkpoint in the run folder, also where that was moved or copied since."""
+    """`ModelCheckpoint` in the run folder, which may have been moved or copied since an earlier attempt."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.dirpath = str(RunFolder(Path(trainer.default_root_dir)).last.parent)
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the kept epoch's score, not the place of its file."""
+        """Restore the score of the kept epoch, but not the path of its file."""
         file = str(Path(self.dirpath or "") / f"{self.filename}.ckpt")
         score = state_dict.get("best_model_score")
         moved = {"dirpath": self.dirpath, "best_model_path": file, "kth_best_model_path": file}
@@ -35,12 +35,12 @@ class RunCheckpoint(callbacks.ModelCheckpoint):
 
 
 class BestCheckpoint(RunCheckpoint):
-    """Keeps ``checkpoints/best.ckpt`` in the run folder, the epoch that is calibrated and reported on.
+    """Saves ``checkpoints/best.ckpt`` in the run folder, the epoch that is calibrated and reported.
 
     Args:
-        monitor: The metric.
-        keep: ``best`` keeps the best epoch by `monitor`. ``last`` keeps the last validated epoch, for a training whose
-            length was fixed beforehand: no face then chooses the epoch, and `monitor` is only noted.
+        monitor: Name of the metric.
+        keep: ``best`` keeps the best epoch by `monitor`. ``last`` keeps the last validated epoch, for trainings of
+            fixed length: no faces select the epoch then, and `monitor` is only recorded.
     """
 
     def __init__(self, monitor: str = "val/accuracy", keep: str = "best") -> None:
@@ -49,20 +49,20 @@ class BestCheckpoint(RunCheckpoint):
             filename="best",
             monitor=monitor,
             mode="min" if lower_is_better(monitor) else "max",
-            # Not save_weights_only: Lightning then leaves out the callbacks, and with them the averaged weights.
+            # Not save_weights_only, which omits the state of callbacks, including averaged weights.
             enable_version_counter=False,
         )
         self.keep = keep
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
-        """Whether this epoch replaces the one that is kept."""
+        """Return whether this epoch replaces the kept one."""
         return self.keep == "last" or super().check_monitor_top_k(trainer, current)
 
 
 class LastCheckpoint(RunCheckpoint):
-    """Keeps ``checkpoints/last.ckpt`` in the run folder, the one to resume from.
+    """Saves ``checkpoints/last.ckpt`` in the run folder, to resume from.
 
-    Separate from `BestCheckpoint`, because ``save_last`` of Lightning's follows the monitored metric.
+    Separate from `BestCheckpoint`, because Lightning's ``save_last`` depends on the monitored metric.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class LastCheckpoint(RunCheckpoint):
         self._in_mid_epoch = False
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Keep the place where ``max_time`` or ``max_steps`` ends an epoch, which Lightning counts as a whole one."""
+        """Save when ``max_time`` or ``max_steps`` ends an epoch early; Lightning counts such an epoch as complete."""
         ends = trainer.should_stop or trainer.global_step >= trainer.max_steps > 0
         self._in_mid_epoch = ends and not trainer.is_last_batch
         if self._in_mid_epoch:
@@ -82,12 +82,12 @@ class LastCheckpoint(RunCheckpoint):
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's, with the metric's own direction; `patience` of a resumed run is the one that is configured now.
+    """Lightning's `EarlyStopping` with the direction of the metric; a resumed run uses its current `patience`.
 
     Args:
-        monitor: The metric.
-        patience: Validations without gain after which training stops.
-        min_delta: Gain that counts.
+        monitor: Name of the metric.
+        patience: Number of validations without improvement after which training stops.
+        min_delta: Minimum improvement.
     """
 
     def __init__(self, monitor: str = "val/accuracy", patience: int = 10, min_delta: float = 0.0) -> None:
@@ -95,11 +95,11 @@ class EarlyStopping(callbacks.EarlyStopping):
         super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, check_finite=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the count, not the patience."""
+        """Restore the count, but not the patience."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say why training ended before its last epoch."""
+        """Log why training ended before its last epoch."""
         if self.wait_count >= self.patience and trainer.is_global_zero:
             why = "stopped early: no better %s in %d validations (callbacks.early_stopping.patience)"
             log.info(why, self.monitor, self.wait_count)
@@ -108,8 +108,8 @@ class EarlyStopping(callbacks.EarlyStopping):
 class Throughput(L.Callback):
     """Measures faces per second in each epoch, over all ranks, including waiting for data, without validation.
 
-    Loggers get ``train/faces_per_second``; ``run.json`` gets the median over the epochs. ``metrics.csv`` does not, as
-    it is equal for a run that was stopped and resumed.
+    Logs ``train/faces_per_second`` and writes the median over the epochs to ``run.json``, but not to ``metrics.csv``,
+    which must be equal for interrupted and uninterrupted runs.
     """
 
     def __init__(self) -> None:
@@ -144,13 +144,13 @@ class Throughput(L.Callback):
 
 
 class EMA(callbacks.WeightAveraging):
-    """Validates and keeps an exponential moving average of the weights.
+    """Validates and saves an exponential moving average of the weights.
 
-    Lightning's `EMAWeightAveraging` updates one tensor after the other, in several kernels each: on a GPU that takes
-    longer than a small net's step.
+    Lightning's `EMAWeightAveraging` updates the tensors one by one with several kernels, which takes longer on a GPU
+    than the training step of a small net.
 
     Args:
-        decay: The average's share in each step, such as 0.998, an average over about 500 steps.
+        decay: Weight of the average in each step; 0.998 averages over about 500 steps.
     """
 
     def __init__(self, decay: float = 0.998) -> None:
@@ -160,7 +160,7 @@ class EMA(callbacks.WeightAveraging):
 
     @torch.no_grad()
     def _average(self, averages: Any, current: Any, _count: Any) -> None:
-        """Update all tensors of one type in place; whole numbers, such as a batch norm's count, are copied."""
+        """Update all tensors of one type in place; integers, such as the counter of batch norm, are copied."""
         if averages[0].is_floating_point():
             same = [each.to(average.dtype) for each, average in zip(current, averages, strict=True)]  # 64-true
             torch._foreach_lerp_(averages, same, 1 - self.decay)

@@ -1,8 +1,8 @@
-"""Checkpoints and plain weights: read without running any code that they bring.
+"""Checkpoints and plain weights, which are loaded without executing code from the file.
 
-Plain weights have a card: ``NAME.pt`` is the net's state dict and nothing else; ``NAME.json`` is what it takes to
-use it: the net's arguments, the classes in order, preprocessing, temperature, training data with its terms, figures.
-The card names the SHA-256 of the weights, so that the two cannot be mixed up.
+Plain weights have a card: ``NAME.pt`` contains only the net's state dict; ``NAME.json`` contains the arguments of the
+net, the classes in order, preprocessing, temperature, training data with its terms, and metrics.
+The card contains the SHA-256 of the weights, so that a wrong card is detected.
 """
 
 import json
@@ -30,27 +30,27 @@ _OF_CARD = (
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to write checkpoints, but atomic: a full disk leaves the last good one in its place."""
+    """Lightning's checkpoint writer, but atomic: after an error, such as a full disk, the old checkpoint remains."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write `checkpoint`; `EmodetError` where that fails."""
+        """Write a checkpoint; raises `EmodetError` if that fails."""
         _write(checkpoint, Path(path))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint's content: tensors, numbers, strings, lists and dicts. Anything else is refused and runs no code."""
+    """Read a checkpoint of tensors, numbers, strings, lists and dicts; raises `EmodetError` for anything else."""
     if not file.is_file():
         raise EmodetError(f"checkpoint {file}: there is no such file")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
-        # Of torch's explanation the finding alone: its advice is to load the file unchecked.
+        # Only torch's finding, not its advice to load the file unchecked.
         found = re.search(r"\b(unsupported (global|operand).*?)(?=\. |\.?$)", str(problem), re.I | re.M)
         raise EmodetError(
             f"checkpoint {file}: refused, because it is no checkpoint or holds more than plain data, and loading that "
             f"could run code ({found[0] if found else type(problem).__name__})"
         ) from None
-    except Exception as problem:  # any other bytes can fail in any way
+    except Exception as problem:  # invalid bytes can raise any exception
         raise EmodetError(f"checkpoint {file}: not a checkpoint, or cut off ({_first_line(problem)})") from None
     if not isinstance(content, dict):
         raise EmodetError(f"checkpoint {file}: holds a {type(content).__name__}, not a checkpoint")
@@ -67,7 +67,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
 
 def load_classifier(file: Path) -> EmotionClassifier:
-    """Rebuild a classifier from a checkpoint alone, in evaluation mode. It may only name classes that are trusted."""
+    """Rebuild a classifier from a checkpoint, in evaluation mode; the checkpoint can name trusted classes only."""
     content = read_checkpoint(file)
     try:
         settings, _ = content["hyper_parameters"], content["state_dict"]
@@ -85,7 +85,7 @@ def load_classifier(file: Path) -> EmotionClassifier:
 
 
 def set_temperature(file: Path, temperature: float, curve: Sequence[float] = (1.0, 0.0)) -> None:
-    """Write the fitted temperature and its curve into a checkpoint, replacing the file whole."""
+    """Write the fitted temperature and its curve into a checkpoint, atomically."""
     content = read_checkpoint(file)
     content["state_dict"]["temperature"] = torch.tensor(temperature)
     content["state_dict"]["temperature_curve"] = torch.tensor(curve)
@@ -93,12 +93,12 @@ def set_temperature(file: Path, temperature: float, curve: Sequence[float] = (1.
 
 
 def save_weights(net: torch.nn.Module, file: Path) -> None:
-    """Write a net's state dict and nothing else, whole or not at all."""
+    """Write a net's state dict atomically."""
     _write({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}, file)
 
 
 def _first_line(problem: Exception) -> str:
-    """Torch explains itself over many lines; an empty file gives it nothing to say."""
+    """Return the first line of an exception's message, or the name of its type."""
     return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
@@ -129,9 +129,9 @@ def write_weights(classifier: EmotionClassifier, card: ModelInfo, file: Path) ->
 
 
 def read_card(file: Path) -> tuple[dict[str, Any], ModelInfo]:
-    """The card of the weights in `file`, ``NAME.pt``: the arguments of `build_net`, and all else.
+    """Read the card of the weights `file`, ``NAME.pt``.
 
-    `EmodetError` if it is missing, damaged or of other weights.
+    Raises `EmodetError` if the card is missing, damaged or of other weights.
     """
     place = file.with_suffix(".json")
     if not place.is_file():

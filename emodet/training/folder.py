@@ -1,4 +1,4 @@
-"""The run folder: what it takes to understand a run, repeat it and resume it."""
+"""The run folder: configuration, facts, checkpoints and results of a run."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from emodet.files import csv_text, read_regular, write_atomically
 from emodet.installation import version_of
 from emodet.training.ranks import rank
 
-_MAX_FILE = 10_000_000  # bytes of a file of settings
+_MAX_FILE = 10_000_000  # maximum size of a file of settings, in bytes
 _PACKAGES = (
     "emodet", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "hydra-core", "wandb", "numpy",
     "opencv-python", "opencv-python-headless",
@@ -39,17 +39,17 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path, self.config = path, path / "config.yaml"
         self.last = path / "checkpoints" / "last.ckpt"  # to resume from
-        self.best = path / "checkpoints" / "best.ckpt"  # of the epoch that was selected
-        self.corrections = path / "corrections.csv"  # a copy of those that the run's data was read with, if any
+        self.best = path / "checkpoints" / "best.ckpt"  # the selected epoch
+        self.corrections = path / "corrections.csv"  # copy of the corrections of the run's data, if any
 
     @property
     def attempts(self) -> int:
-        """How often the run was started before."""
+        """Number of earlier starts of the run."""
         return len(list(self.path.glob("csv/*/metrics.csv")))
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other trainings out of the folder; other ranks of the same one come in."""
+        """Lock the folder against other trainings, except ranks of the same training."""
         if rank() > 0:
             yield
             return
@@ -68,10 +68,10 @@ class RunFolder:
             yield
 
     def write_config(self, values: Mapping[str, Any], *, places: Mapping[str, Any], corrections: Path | None) -> None:
-        """Store every value in force as plain data, with absolute paths to the data.
+        """Write all values as plain data, with absolute paths to the data.
 
-        Corrections are copied into the folder, and the configuration names the copy: the file may be edited later.
-        `places` are the values of `data` that are paths to it.
+        Corrections are copied into the folder, and the configuration names the copy, because the file may be edited
+        later. `places` are the values of `data` that are paths to it.
         """
         stored = {**values, "data": {**values["data"], **places}}
         if corrections is not None:
@@ -81,8 +81,8 @@ class RunFolder:
         write_atomically(self.config, yaml.safe_dump(stored, sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:
-        """What ``config.yaml`` holds; refused where that is more than plain keys and values."""
-        # Through JSON: aliases in a circle, bytes and dates are no plain data.
+        """Read ``config.yaml``; raises `EmodetError` unless it contains only plain keys and values."""
+        # Converted to JSON, which rejects circular aliases, bytes and dates.
         values = self._read(self.config, lambda text: json.loads(json.dumps(yaml.safe_load(text))))
         odd = sorted(str(key) for key in values if key in ("defaults", "hydra"))
         if odd or "${" in str(values):
@@ -93,7 +93,7 @@ class RunFolder:
         return values
 
     def check_same_data(self, fingerprint: str) -> None:
-        """Refuse to go on with other data than the run began with."""
+        """Raise `EmodetError` if the data differs from that at the start of the run."""
         known = self.facts_so_far().get("fingerprint")
         if known is not None and known != fingerprint:
             raise EmodetError(
@@ -107,11 +107,11 @@ class RunFolder:
         write_atomically(self.path / "run.json", json.dumps({**self.facts_so_far(), **facts}, indent=2))
 
     def facts_so_far(self) -> dict[str, Any]:
-        """`facts`, or nothing where there is no ``run.json`` yet."""
+        """Return `facts`, or an empty dict without a ``run.json``."""
         return self.facts() if (self.path / "run.json").exists() else {}
 
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` holds; refused where there is none, or a damaged one."""
+        """Read ``run.json``; raises `EmodetError` if it is missing or damaged."""
         return self._read(self.path / "run.json", json.loads, "; delete it to resume, its figures are lost")
 
     def _read(self, file: Path, parse: Callable[[str], Any], way_out: str = "") -> dict[str, Any]:
@@ -126,12 +126,12 @@ class RunFolder:
         return values
 
     def metrics(self) -> list[dict[str, str]]:
-        """The rows of the CSV files of all attempts by step, without empty cells; of one done twice the later stays."""
+        """Return the CSV rows of all attempts by step, without empty cells; later rows replace earlier ones."""
         rows: dict[tuple[str, str], dict[str, str]] = {}
         for file in sorted(self.path.glob("csv/*/metrics.csv"), key=lambda file: file.parent.name.zfill(9)):
             with file.open(newline="", encoding="utf-8", errors="replace") as stream:
                 for row in csv.DictReader(stream):
-                    # A row that a kill cut short lacks its last cells.
+                    # A row that was cut off by a kill lacks its last cells.
                     if None in row.values() or not (row.get("step") or "").isdecimal():
                         continue
                     filled = {name: value for name, value in row.items() if name and value}
@@ -142,14 +142,14 @@ class RunFolder:
     def write_metrics(self) -> Path:
         """Write `metrics` to ``metrics.csv``."""
         rows = self.metrics()
-        columns = sorted({name for row in rows for name in row})  # as Lightning's files have them
+        columns = sorted({name for row in rows for name in row})  # as in Lightning's files
         merged = self.path / "metrics.csv"
         write_atomically(merged, csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)]))
         return merged
 
 
 def provenance(command: str = "emodet.train") -> dict[str, Any]:
-    """Where and from what a run of `command` was made: command line, commit, versions, machine, time."""
+    """Return the provenance of a run of `command`: command line, commit, versions, machine, time."""
     versions = {name: version for name in _PACKAGES if (version := version_of(name)) is not None}
     return {
         "command": " ".join(["python", "-m", command, *sys.argv[1:]]),
@@ -161,12 +161,12 @@ def provenance(command: str = "emodet.train") -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601."""
+    """Return the current time in UTC, ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with ``+changes`` where files differ from it; None outside a checkout."""
+    """Return the commit of the checkout, with ``+changes`` if files differ from it; None outside a checkout."""
     describe = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--exclude=*"]
     options = ["--abbrev=40", "--dirty=+changes"]
     try:

@@ -1,4 +1,4 @@
-"""Loggers of a training run: CSV files always, and those that the configuration names."""
+"""Loggers of a training run: CSV files, and the loggers in the configuration."""
 
 import inspect
 import logging
@@ -24,18 +24,18 @@ from emodet.training.ranks import rank
 
 log = logging.getLogger(__name__)
 
-# Seconds to wait for wandb's service; without the last one, a lost network keeps a finished run from ending.
+# Seconds to wait for wandb's service; without the last one, a finished run would not end after a network failure.
 _WANDB_TIMEOUTS = {"WANDB_INIT_TIMEOUT": "20", "WANDB_LOGIN_TIMEOUT": "10", "WANDB_FINISH_TIMEOUT": "120"}
 _STAGING = os.environ.get("WANDB_DATA_DIR")
 
 
 def build_loggers(specs: Mapping[str, Any], run: RunFolder) -> list[Logger]:
-    """The CSV logger, with a file for each attempt, and those of the specs by name, ``{"wandb": {"_target_": …}}``.
+    """Build the CSV logger, with one file per attempt, and the loggers of `specs`, ``{"wandb": {"_target_": …}}``.
 
-    A class that takes ``save_dir`` gets the run folder, where the spec does not set it.
+    The default of an argument ``save_dir`` is the run folder.
 
     Raises:
-        EmodetError: A class is no logger, does not take its arguments, or needs a package that is not installed.
+        EmodetError: A class is not a logger, does not accept its arguments, or needs a package that is not installed.
     """
     csv = CSVLogger(run.path, name="csv", version=str(run.attempts))
     return [csv, *(_built(f"logger.{name}", spec, run) for name, spec in specs.items())]
@@ -61,7 +61,7 @@ def _built(key: str, spec: Mapping[str, Any], run: RunFolder) -> Logger:
 
 @contextmanager
 def closing(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close the loggers on leaving: wandb would log the next training of this process, as in a multirun, there too."""
+    """Close the loggers at the end of the block; else wandb would log the next training of a multirun there too."""
     status = 1
     try:
         yield
@@ -77,22 +77,22 @@ def closing(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 class WandbLogger(lightning_loggers.WandbLogger):
-    """Lightning's, with all files in ``wandb/`` of the run folder; a resumed run continues the same wandb run.
+    """Lightning's `WandbLogger` with all files in ``wandb/`` of the run folder; a resumed run continues its wandb run.
 
-    Online with credentials (``WANDB_API_KEY``, netrc), else offline; ``WANDB_MODE`` decides where it is set. Where the
-    service cannot be reached at the start, the run is logged offline. In a multirun the group is the last two parts of
+    Online with credentials (``WANDB_API_KEY``, netrc), else offline, unless ``WANDB_MODE`` is set. If the service
+    cannot be reached at the start, the run is logged offline. In a multirun the group is the last two parts of
     the sweep's folder, and the name ends with the job's number.
 
     Args:
-        save_dir: The run folder.
-        name: Of the run.
-        project: Of the run.
-        entity: Team or user; None takes the default of the account.
-        group: Of the run.
-        tags: Of the run.
+        save_dir: Run folder.
+        name: Name of the run.
+        project: Project of the run.
+        entity: Team or user; None for the default of the account.
+        group: Group of the run.
+        tags: Tags of the run.
 
     Raises:
-        EmodetError: wandb does not start, not even offline.
+        EmodetError: wandb does not start, even offline.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
             run = RunFolder(Path(save_dir))
             init = _identity(run, {"project": project, "name": name, "group": group})
             experiment = _start({**init, "entity": entity, "tags": tags, "dir": save_dir, "resume": "allow"})
-            # By default artifacts are staged in the user's home, where pictures would outlive the run folder.
+            # By default artifacts are staged in the user's home, where pictures would outlast the run folder.
             os.environ["WANDB_DATA_DIR"] = _STAGING or str((run.path / "wandb").resolve())
             experiment.define_metric("trainer/global_step")
             experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
@@ -119,7 +119,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
 
 def _identity(run: RunFolder, init: Mapping[str, Any]) -> dict[str, Any]:
-    """`init` with the run's id; of a resumed run with its name and group too."""
+    """Add the run's id to the arguments of `init`; for a resumed run also its name and group."""
     known = run.facts_so_far().get("wandb", {})
     own = dict(init)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -134,7 +134,7 @@ def _identity(run: RunFolder, init: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start(init: Mapping[str, Any]) -> Any:
-    """`wandb.init`, which never asks; offline where the service cannot be reached."""
+    """Call `wandb.init` without prompts; offline if the service cannot be reached."""
     import wandb
 
     for name, seconds in _WANDB_TIMEOUTS.items():
@@ -143,7 +143,7 @@ def _start(init: Mapping[str, Any]) -> Any:
     for mode in (None, "offline") if decided else ("offline",):
         try:
             return wandb.init(**init, mode=mode)
-        except Exception as problem:  # several kinds, some of them its transport's
+        except Exception as problem:  # several types, some of the transport
             reason = f"{type(problem).__name__}: {problem}"
             log.warning("Weights & Biases did not start%s (%s)", "" if mode else "; trying offline", reason)
             wandb.teardown()

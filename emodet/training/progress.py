@@ -1,4 +1,4 @@
-"""What a training shows: a line per epoch, on the console and in ``train.log``; on terminals a progress bar."""
+"""Output of a training: a line per epoch on the console and in ``train.log``, and a progress bar on terminals."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ from emodet.training.callbacks import BestCheckpoint
 
 log = logging.getLogger(__name__)
 
-# Messages and warnings of Lightning that do not help a user.
+# Messages and warnings of Lightning that are not useful here.
 _MESSAGES = (
     "💡 Tip",
     "Initializing distributed",
@@ -28,11 +28,11 @@ _MESSAGES = (
 _WARNINGS = (
     # Lightning's own use of a deprecated torch function.
     r".*isinstance\(treespec, LeafSpec\)",
-    # Everything is logged once an epoch; nothing waits for the interval.
+    # Values are logged once per epoch, independent of the interval.
     r".*is smaller than the logging interval",
-    # The order of the faces is a function of the epoch and the batch: see `emodet.data.faces.TrainingBatches`.
+    # The order of faces depends on epoch and batch only: see `emodet.data.faces.TrainingBatches`.
     r".*your dataloader is not resumable",
-    # torchmetrics has summed over all processes already.
+    # torchmetrics already sums over all processes.
     r"It is recommended to use `self\.log\(.*sync_dist=True",
     # A resumed run, and two checkpoints that share a folder.
     r"Checkpoint directory .* exists and is not empty",
@@ -40,7 +40,7 @@ _WARNINGS = (
 
 
 class ProgressBar(TQDMProgressBar):
-    """On a terminal, the loss of the last batch, the validation accuracy and the best value of the monitored metric."""
+    """Progress bar with the loss of the last batch, the validation accuracy and the best monitored value."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10 if sys.stdout.isatty() else 0)
@@ -48,10 +48,10 @@ class ProgressBar(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: L.Trainer, *module: Any) -> None:
         super().on_train_epoch_start(trainer, *module)
-        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # from 1 on, as `EpochLines`
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # from 1, as in `EpochLines`
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any) -> None:
-        self._loss = {"loss": outputs["loss"].detach()} if outputs else {}  # a number would wait for the GPU
+        self._loss = {"loss": outputs["loss"].detach()} if outputs else {}  # `item` would wait for the GPU
         super().on_train_batch_end(trainer, pl_module, outputs, *batch)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
@@ -62,9 +62,9 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EpochLines(L.Callback):
-    """Prints training loss and accuracy, the monitored metric, its best value so far, and the time left.
+    """Prints training loss and accuracy, the monitored metric, its best value so far, and the remaining time.
 
-    If the first epoch takes longer than `ESTIMATE_AFTER_S` seconds, its speed and the time left are printed then.
+    If the first epoch takes longer than `ESTIMATE_AFTER_S` seconds, speed and remaining time are printed at that point.
     """
 
     ESTIMATE_AFTER_S = 20.0
@@ -80,7 +80,7 @@ class EpochLines(L.Callback):
         if self._estimated or trainer.current_epoch > self._first:
             return
         self._batches += 1
-        if self._batches == 1:  # slower than the others: workers start, kernels are chosen
+        if self._batches == 1:  # slower than later ones: workers start, kernels are selected
             self._batch_started = perf_counter()
         elif (seconds := perf_counter() - self._batch_started) >= self.ESTIMATE_AFTER_S:
             self._estimated = True
@@ -91,7 +91,7 @@ class EpochLines(L.Callback):
                 left = timedelta(seconds=round(batches / rate))
                 _print(f"{trainer.max_epochs} epochs at {faces:.0f} faces/s: about {left}, without validation")
 
-    # When the next epoch starts: the epoch's metrics and the best value are complete only after all hooks of its end.
+    # At the start of the next epoch, because metrics and best value are complete only after all end-of-epoch hooks.
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.current_epoch <= self._first:
             return
@@ -119,7 +119,7 @@ def _print(line: str) -> None:
 
 
 def _best_score(trainer: L.Trainer) -> float | None:
-    """The best value of the monitored metric, where it selects the checkpoint."""
+    """Return the best value of the monitored metric if it selects the checkpoint."""
     best = trainer.checkpoint_callback
     if not isinstance(best, BestCheckpoint) or best.keep != "best" or best.best_model_score is None:
         return None
@@ -127,7 +127,7 @@ def _best_score(trainer: L.Trainer) -> float | None:
 
 
 def quiet_lightning() -> None:
-    """Filter messages and warnings of Lightning that do not help a user; may be called more than once."""
+    """Filter messages and warnings of Lightning that are not useful here; can be called repeatedly."""
     fabric = "lightning.fabric.utilities"
     for name in ("lightning.pytorch.utilities.rank_zero", f"{fabric}.rank_zero", f"{fabric}.distributed"):
         logger = logging.getLogger(name)

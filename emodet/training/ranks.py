@@ -1,4 +1,4 @@
-"""What trains a run: several processes, which Lightning, torchrun or srun start, and their threads."""
+"""Processes (ranks) of a training, started by Lightning, torchrun or srun, and their threads."""
 
 import atexit
 import os
@@ -21,7 +21,7 @@ _FIRST = "_EMODET_FIRST_RANK"
 
 
 def rank() -> int:
-    """The number of this process among those that train the run; 0 writes all files."""
+    """Return the rank of this process; rank 0 writes all files."""
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         if name in os.environ and (name != "SLURM_PROCID" or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1):
             return int(os.environ[name])
@@ -29,7 +29,7 @@ def rank() -> int:
 
 
 def rank_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments for Hydra: ranks other than the first write no log and no folder."""
+    """Return the arguments for Hydra, with which ranks other than the first write no log and no folder."""
     arguments = list(arguments)
     if rank() == 0:
         _require_outputs(arguments)
@@ -46,7 +46,7 @@ def rank_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def _end_with(first: int) -> None:
-    """End this process with its parent, the first rank: killed, that rank leaves the others waiting for it."""
+    """Exit this process with its parent, the first rank; otherwise it would wait for a killed first rank."""
     while os.getppid() == first:
         time.sleep(1)
     sys.stderr.write(f"rank {rank()}: the first process ended unexpectedly (out of memory?); stopping\n")
@@ -54,28 +54,28 @@ def _end_with(first: int) -> None:
 
 
 def _require_outputs(arguments: Sequence[str]) -> None:
-    """Refuse a folder for outputs that cannot be made, which Hydra would answer with a traceback."""
+    """Raise `EmodetError` if the folder for outputs cannot be created; Hydra would print a traceback."""
     if any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         return
     outputs = default_outputs()
-    os.environ["EMODET_OUTPUTS"] = str(outputs)  # as Hydra reads it: with ~ expanded, and not empty
+    os.environ["EMODET_OUTPUTS"] = str(outputs)  # for Hydra: not empty, and with ~ expanded
     with os_errors(f"EMODET_OUTPUTS={outputs}: cannot be made", "; hydra.run.dir=FOLDER names another place"):
         outputs.mkdir(parents=True, exist_ok=True)
 
 
 def set_threads(threads: int | None) -> None:
-    """Set the threads of torch and OpenCV; None leaves them."""
+    """Set the number of threads of torch and OpenCV; None changes nothing."""
     if threads is not None:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
 
 
 def ddp(timeout_minutes: float = 5.0) -> DDPStrategy:
-    """DistributedDataParallel whose processes end when one of them does not answer for so long, as after a kill."""
+    """DistributedDataParallel whose processes exit if one does not respond for this time, for example after a kill."""
     return DDPStrategy(timeout=timedelta(minutes=timeout_minutes))
 
 
 def leave_process_group() -> None:
-    """End the communication between the ranks: the first one evaluates alone."""
+    """End the communication between ranks; the first rank evaluates alone."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

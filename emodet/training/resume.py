@@ -35,9 +35,9 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "callbacks": L.Callback,
     "logger": (Logger, L.Callback),
 }
-"""What the specs of a stored configuration may be; other groups hold none."""
+"""Expected types of the specs in a stored configuration; other groups contain no specs."""
 
-# What may differ in a resumed run, because it does not change the training so far and is really applied.
+# Keys that can differ in a resumed run: they do not change the training so far, and they are applied.
 _MAY_CHANGE = (
     *("resume", "name", "threads", "trust", "logger", "distillation.teachers"),
     *("data.root", "data.packs", "data.sources", "data.num_workers", "data.batch_size", "data.corrections"),
@@ -46,15 +46,15 @@ _MAY_CHANGE = (
     *("trainer.profiler", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.detect_anomaly"),
     *("trainer.deterministic", "trainer.benchmark", "trainer.gradient_clip_val", "trainer.num_sanity_val_steps"),
 )
-# What they hold decides which epoch is kept.
+# Their state determines the kept epoch.
 _FIXED_CALLBACKS = ("best", "last", "ema")
 
 
 def resumed_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments for Hydra of a run that is resumed; the same ones where none is.
+    """Return the arguments for Hydra; for ``resume=RUN`` those of the resumed run.
 
-    The run's ``config.yaml`` becomes the primary configuration: neither an edited ``conf/`` nor a newer version of it
-    changes a run. It is plain data, and what it names is checked before Hydra sees it. Nothing is written.
+    The run's ``config.yaml`` becomes the primary configuration, so that changes of ``conf/`` do not change the run. It
+    is plain data, and its specs are checked before Hydra reads it. No files are written.
     """
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     parsed = {override.key_or_group: override for override in OverridesParser.create().parse_overrides(overrides)}
@@ -76,11 +76,11 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     for override in given.values():
         _require_may_change(override, stored, run)
     hydra = yaml.safe_load((Path(conf_folder()) / "train.yaml").read_text(encoding="utf-8"))["hydra"]
-    other: list[Any] = [{"logger": "csv"}] if "logger" in given else []  # a choice needs an entry that it overrides
+    other: list[Any] = [{"logger": "csv"}] if "logger" in given else []  # a choice must override an entry
     stored |= {"logger": {}} if other else {}
     node = {"defaults": ["train_schema", "_self_", *other], **stored, "hydra": hydra}
     ConfigStore.instance().store(name=_NAME, node=node)
-    # The run's copy, wherever the folder lies now.
+    # The copy in the run folder, which may have been moved.
     own = [f"data.corrections={quoted(str(run.corrections))}"] if run.corrections.is_file() else []
     typed = [argument for argument in arguments if not argument.startswith("resume=")]
     folder = quoted(str(run.path))
@@ -98,7 +98,7 @@ def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunF
         changed = OmegaConf.create(dict(stored))
         OmegaConf.update(changed, key, value, force_add=True)
         plain: Any = OmegaConf.to_container(changed)
-        checked(TrainConfig, plain, [key])  # a mistyped key is none that cannot change
+        checked(TrainConfig, plain, [key])  # report mistyped keys first
     group, _, name = key.partition(".")
     is_free_callback = group == "callbacks" and name.split(".")[0] not in _FIXED_CALLBACKS
     allowed = is_free_callback or any(key == may or key.startswith(f"{may}.") for may in _MAY_CHANGE)
@@ -109,15 +109,15 @@ def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunF
 
 
 def was_requeued(run: RunFolder) -> bool:
-    """Whether SLURM runs this job again, after a checkpoint of its was saved."""
+    """Return whether SLURM has requeued this job and the run has a checkpoint."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0 and run.last.is_file()
 
 
 def batch_size_for(facts: Mapping[str, Any], batch_size: int, processes: int) -> int:
-    """Batch size per rank with which a resumed run keeps its global batch.
+    """Return the batch size per rank with which a resumed run keeps its global batch size.
 
-    The order of samples, the place in the epoch and the schedule are counted in global batches. So a run can continue
-    on another number of ranks, and not with another global batch.
+    Order of samples, position in the epoch and schedule are counted in global batches. A run can therefore continue on
+    another number of ranks, but not with another global batch size.
     """
     before = facts.get("batch")
     whole = before["processes"] * before["per_process"] if before else batch_size * processes

@@ -1,4 +1,4 @@
-"""What a training run does before and after `Trainer.fit`: it describes, calibrates, evaluates and writes."""
+"""Steps of a training run before and after `Trainer.fit`: description, calibration, evaluation, results."""
 
 import logging
 import math
@@ -44,7 +44,7 @@ _FEW_FACES = 100
 
 @contextmanager
 def outcome_noted(run: RunFolder) -> Iterator[None]:
-    """Note in ``run.json`` how a run ended that did not reach its report: ``failed`` or ``interrupted``."""
+    """Record in ``run.json`` that a run ended before its report: ``failed`` or ``interrupted``."""
     try:
         yield
     except Exception as problem:
@@ -62,7 +62,7 @@ def outcome_noted(run: RunFolder) -> Iterator[None]:
 
 def _note(run: RunFolder, **facts: Any) -> None:
     if rank() == 0:
-        with suppress(OSError, EmodetError):  # a full disk hides no other error
+        with suppress(OSError, EmodetError):  # a full disk must not hide the original error
             run.write_facts({**facts, "left": now()})
 
 
@@ -74,7 +74,7 @@ def describe_run(
     trainer: L.Trainer,
     teachers: Sequence[Trained] = (),
 ) -> None:
-    """Write ``config.yaml``, ``run.json`` and ``augmentation.png``; log what is trained on what."""
+    """Write ``config.yaml``, ``run.json`` and ``augmentation.png``; log net and data."""
     if teachers:
         paths = [str(teacher.file.resolve()) for teacher in teachers]
         values = {**values, "distillation": {**values["distillation"], "teachers": paths}}
@@ -85,7 +85,7 @@ def describe_run(
         **provenance(),
         **({"choices": choices} if choices else {}),  # a resumed run has none
         "seed": int(values["seed"]),
-        # Those of the first start; a resumed run has others.
+        # Of the first start only.
         "overrides": run.facts_so_far().get("overrides") or list(HydraConfig.get().overrides.task),
         "pack": {
             "folder": str(data.pack.folder),
@@ -127,14 +127,14 @@ def describe_run(
 
 def draw_curves(run: RunFolder) -> None:
     """Draw ``curves.png`` of the metrics so far."""
-    with suppress(EmodetError):  # nothing to draw yet: stopped in its first epoch
+    with suppress(EmodetError):  # stopped in the first epoch, without metrics
         plot_curves(run.metrics(), run.write_metrics().with_name("curves.png"))
 
 
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> None:
-    """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``features`` or ``none``.
+    """Fit temperature scaling on val and set the buffers; `method` is ``temperature``, ``features`` or ``none``.
 
-    ``features`` is fitted on clean faces, and with the same weight in all on the harshest level of each corruption.
+    ``features`` is fitted on clean faces and, with the same total weight, on the strongest level of each corruption.
     """
     classifier.temperature.fill_(1.0)
     classifier.temperature_curve.copy_(torch.tensor([1.0, 0.0]))
@@ -157,7 +157,7 @@ def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: st
 def outputs_with_strength(
     classifier: EmotionClassifier, data: EmotionDataModule, corruption: str = CLEAN, level: float = 0.0
 ) -> tuple[Float32, Int64, Float32]:
-    """Logits float32 (N, K) on val, emotions (N,) and `strength` (N,); with a corruption, at one of its levels."""
+    """Return logits float32 (N, K), emotions (N,) and `strength` (N,) on val, optionally with a corruption."""
     assert isinstance(classifier.net, FeatureNet)
     classifier.to(device_of("auto")).eval()
     found = []
@@ -175,8 +175,8 @@ def outputs_with_strength(
 def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, training: Mapping[str, Any]) -> float:
     """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card.
 
-    With ``training.export`` also a model file, and the command that uses it. Returns the monitored metric of the epoch
-    that was kept, NaN if it is not known.
+    ``training.export`` also writes a model file and prints the command that uses it. Returns the monitored metric of
+    the kept epoch, NaN if unknown.
     """
     monitor = training["monitor"]
     if not run.best.is_file():
@@ -201,7 +201,7 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
         results[split] = evaluation, predictions
         print(format_table(evaluation), end="\n\n")
         if evaluation.faces < _FEW_FACES:
-            print(f"faces measured: {evaluation.faces}, too few for figures that mean much (see the intervals)\n")
+            print(f"faces measured: {evaluation.faces}, too few for reliable figures (see the intervals)\n")
     metrics = {split: evaluation.metrics() for split, (evaluation, _) in results.items()}
     run.write_facts({"temperature": temperature, "temperature_curve": curve, "results": metrics, "ended": now()})
     trained = load_trained(run.best)

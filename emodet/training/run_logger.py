@@ -1,4 +1,4 @@
-"""The callback that logs configuration, figures, tables, final scores and artifacts."""
+"""Callback that logs configuration, figures, tables, final scores and artifacts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,29 +20,29 @@ from emodet.training.folder import RunFolder
 log = logging.getLogger(__name__)
 
 Result = tuple[Evaluation, Predictions]
-"""Of a split: its evaluation, and what was predicted."""
+"""Evaluation and predictions of a split."""
 
 _WORST = 32
-# Of a report's folder, by the name that loggers get.
+# Files of a report folder by their name in loggers.
 _FIGURES = {
     **{"confusion_matrix": "confusion_matrix.png", "reliability": "reliability.png"},
     **{"recall_by_class": "per_class.png", "valence_arousal": "valence_arousal.png"},
 }
-# Readers of a user's own pictures; every other data set has an owner with terms.
+# Readers of the user's own pictures; all other data sets have an owner and terms.
 _OWN_READERS = ("own_csv", "class_folders")
 
 
 class RunLogger(L.Callback):
-    """Logs, besides the metrics of each epoch, what describes and concludes a run; without loggers it does nothing.
+    """Logs description and results of a run, in addition to the metrics of each epoch.
 
     At the start: configuration, facts of ``run.json`` and the augmentation sheet. At the end: scores with intervals
-    (``test/accuracy``, ``test/accuracy/low``, …; those of the val split begin with ``final/val/``), figures (confusion
+    (``test/accuracy``, ``test/accuracy/low``, …; for val with the prefix ``final/val/``), figures (confusion
     matrix, reliability, recall per class, worst errors), and with wandb the tables ``classes`` and ``worst_errors``.
-    Loggers other than wandb and TensorBoard get configuration and scores.
+    Loggers other than wandb and TensorBoard receive configuration and scores.
 
     Args:
-        pictures: Whether loggers get faces: ``auto``, true or false, see `may_show_pictures`.
-        artifacts: Whether Weights & Biases keeps the best checkpoint.
+        pictures: Whether to log faces: ``auto``, true or false, see `may_show_pictures`.
+        artifacts: Whether to upload the best checkpoint to Weights & Biases.
     """
 
     def __init__(self, pictures: bool | str = "auto", artifacts: bool = True) -> None:
@@ -71,14 +71,14 @@ class RunLogger(L.Callback):
     def log_results(
         self, results: Mapping[str, Result], scores: Mapping[str, float | None], about: Mapping[str, Any]
     ) -> None:
-        """Log final scores, the reports' figures and tables by split, and with wandb the best checkpoint.
+        """Log final scores, figures and tables by split, and with wandb the best checkpoint.
 
-        `scores` are further ones, of which undefined ones are left out; `about` describes the checkpoint.
+        `scores` are additional scores, logged if defined; `about` describes the checkpoint.
         """
         known = {name: value for name, value in scores.items() if value is not None}
         for split, (evaluation, predictions) in results.items():
-            prefix = "test" if split == "test" else f"final/{split}"  # val/ has the epochs' metrics
-            # Where both splits are the same faces, it is their val score that compares runs.
+            prefix = "test" if split == "test" else f"final/{split}"  # val/ contains the metrics of epochs
+            # If both splits are the same faces, runs are compared by their val score.
             for each in (prefix,) if "val" in results else (prefix, "final/val"):
                 known |= final_scores(each, evaluation)
             if self._loggers:
@@ -119,7 +119,7 @@ class RunLogger(L.Callback):
 
 
 def final_scores(prefix: str, evaluation: Evaluation) -> dict[str, float]:
-    """Scores by name, as in ``test/accuracy``, with the ends ``…/low`` and ``…/high`` where there are any."""
+    """Return scores by name, such as ``test/accuracy``, and the ends of intervals, ``…/low`` and ``…/high``."""
     names = {"ece": "calibration_error", "uncalibrated/ece": "calibration_error_at_temperature_1"}
     left_out = ("uncalibrated/nll", "uncalibrated/brier")
     found = {f"{prefix}/faces": float(evaluation.faces)}
@@ -133,13 +133,13 @@ def final_scores(prefix: str, evaluation: Evaluation) -> dict[str, float]:
 
 
 def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
-    """Whether loggers may get faces of a pack.
+    """Return whether faces of a pack may be logged.
 
-    ``auto``: where the terms of the data set allow it, as the pack's manifest says. False: never. True: also for the
-    user's own data, on the user's responsibility; refused for any other data set.
+    ``auto``: if the terms in the pack's manifest allow it. False: never. True: also for the user's own data, on the
+    user's responsibility, but not for other data sets.
 
     Raises:
-        EmodetError: `choice` is something else, or the terms do not allow it.
+        EmodetError: `choice` is invalid, or the terms do not allow it.
     """
     key = "callbacks.run_logger.pictures"
     if choice is False:
@@ -164,7 +164,7 @@ def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
 def _tables(
     evaluation: Evaluation, errors: Sequence[Mapping[str, Any]]
 ) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """Columns and rows by name."""
+    """Return columns and rows of tables by name."""
     classes = []
     for name in evaluation.class_names:
         recall, precision, f1 = (evaluation[f"{metric}/{name}"] for metric in ("recall", "precision", "f1"))

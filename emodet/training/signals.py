@@ -22,10 +22,10 @@ _REPEATED_S = 3.0
 
 
 class Interrupted(BaseException):
-    """A signal stopped training.
+    """Raised when a signal stops the training.
 
-    Not an `Exception`: nothing between the training loop and the command may handle it as a failure. `checkpoint` is
-    the one to resume from, if any; `requeued` is whether SLURM runs the job again.
+    Not an `Exception`, so that no code between training loop and command handles it as a failure. `checkpoint` is the
+    checkpoint to resume from, if any; `requeued` is whether SLURM runs the job again.
     """
 
     def __init__(self, signal_number: int, checkpoint: Path | None, requeued: bool = False) -> None:
@@ -34,24 +34,24 @@ class Interrupted(BaseException):
 
     @property
     def exit_status(self) -> int:
-        """128 plus the signal's number, as shells expect."""
+        """Exit status by shell convention: 128 plus the signal's number."""
         return 128 + self.signal_number
 
 
 class StopOnSignal(L.Callback):
-    """Saves ``last.ckpt`` after the current optimizer step when a signal arrives; a second signal stops at once.
+    """Saves ``last.ckpt`` after the current optimizer step when a signal arrives; a second signal stops immediately.
 
-    Only where no gradients are accumulated and no validation is due, so that a resumed run continues exactly; all ranks
-    agree on it. Its handlers replace Lightning's, which exits with status 0 on SIGTERM. SIGUSR1 in a SLURM job
-    (``#SBATCH --signal=SIGUSR1@90``) also puts the job back into the queue.
+    The step must have no accumulated gradients and no due validation, so that a resumed run continues exactly; all
+    ranks agree on it. The handlers replace Lightning's, which exits with status 0 on SIGTERM. SIGUSR1 in a SLURM job
+    (``#SBATCH --signal=SIGUSR1@90``) also requeues the job.
     """
 
     def __init__(self) -> None:
         self._received, self._received_at = 0, 0.0
         self._before: dict[int, Any] = {}
 
-    # Lightning registers its handlers after `on_fit_start`, and restores those from before ahead of `teardown`: what is
-    # restored there are not Lightning's, which would swallow SIGTERM while the run is evaluated.
+    # Lightning registers its handlers after `on_fit_start` and restores the previous ones before `teardown`. These must
+    # not be Lightning's own, which would ignore SIGTERM during the evaluation.
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -67,11 +67,11 @@ class StopOnSignal(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
-        # An epoch's end, or a validation that is due, comes after this hook; a resumed run would leave it out.
+        # The end of an epoch, or a due validation, follows this hook; a resumed run would skip it.
         if not (trainer.is_last_batch or accumulates or _validates(trainer, batch_idx)):
             self._stop_if_asked(trainer, save=True)
 
-    # An epoch's checkpoint, and its row in the metrics, are written after `on_train_epoch_end`.
+    # The checkpoint and the metrics of an epoch are written after `on_train_epoch_end`.
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_if_asked(trainer)
 
@@ -87,12 +87,12 @@ class StopOnSignal(L.Callback):
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self._received:
-            # torchrun and SLURM pass on signals that the whole group got; only a person presses Ctrl-C twice.
+            # torchrun and SLURM forward signals that the whole group received; only a user presses Ctrl-C twice.
             if number == signal.SIGINT or monotonic() - self._received_at > _REPEATED_S:
                 raise Interrupted(number, self._saved())
             return
         self._received, self._received_at = number, monotonic()
-        # Not `print`, which a signal may have interrupted; one rank speaks.
+        # Not `print`, which the signal may have interrupted; only one rank writes.
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
             name = signal.Signals(number).name
             os.write(1, f"\n{name}: finishing this step, then saving a checkpoint (again: stop now)\n".encode())
@@ -119,7 +119,7 @@ class StopOnSignal(L.Callback):
 
 
 def _validates(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether validation runs after this batch."""
+    """Return whether validation runs after this batch."""
     every = trainer.val_check_batch
     if every in (None, float("inf")) or not trainer.fit_loop.epoch_loop.val_loop:
         return False
@@ -131,7 +131,7 @@ def _validates(trainer: L.Trainer, batch_idx: int) -> bool:
 
 
 def _requeue() -> bool:
-    """Put this SLURM job back into the queue. Returns whether that was done."""
+    """Requeue this SLURM job; returns whether that succeeded."""
     if "SLURM_JOB_ID" not in os.environ:
         return False
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
@@ -139,6 +139,6 @@ def _requeue() -> bool:
     try:
         subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError) as problem:
-        log.warning("job %s could not go back into the queue (%s)", job, getattr(problem, "stderr", None) or problem)
+        log.warning("job %s could not be requeued (%s)", job, getattr(problem, "stderr", None) or problem)
         return False
     return True

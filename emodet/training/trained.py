@@ -1,4 +1,4 @@
-"""A trained net from whatever kind of file holds it: with all that is known about it, or as weights to start from."""
+"""Load trained nets from run folders, checkpoints or plain weights, for use or as initial weights."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ TERMS: Mapping[str, str] = {
     "jaffe": "JAFFE is for non-commercial scientific research that names its source",
     "synthetic": "Drawn by emodet; no picture of a person",
 }
-"""On which terms the owners of a data set let it be used, as model files and cards repeat them."""
+"""Terms of use of data sets, which model files and cards repeat."""
 
 SHIPPED = Path(emodet.__file__).parent / "weights" / "emodet.pt"
 """The weights of the shipped model in half precision, for ``init_from=shipped``; see
@@ -49,14 +49,14 @@ class Trained:
     """A classifier and its origin."""
 
     classifier: EmotionClassifier  # in evaluation mode
-    card: ModelInfo  # of a checkpoint outside a run only what it says itself
-    file: Path  # the checkpoint or the weights
+    card: ModelInfo  # for a checkpoint outside a run only its own information
+    file: Path  # checkpoint or weights
     folder: Path  # the run folder, or the folder of `file` outside a run
     data: Mapping[str, Any] | None  # the data settings of the run; None if unknown
     calibrated: bool  # whether a temperature was fitted
 
     def facts(self) -> dict[str, Any]:
-        """What the ``run.json`` of its student says about it."""
+        """Description of a teacher for the ``run.json`` of its student."""
         return {
             "file": str(self.file.resolve()),
             "fingerprint": self.card.fingerprint,
@@ -67,8 +67,8 @@ class Trained:
 def load_trained(path: Path) -> Trained:
     """Load a trained net.
 
-    `path` is a run's folder (its best checkpoint is taken), a checkpoint, or plain weights (``.pt``) with their card;
-    anything else is an `EmodetError`.
+    `path` is a run folder (its best checkpoint is loaded), a checkpoint, or plain weights (``.pt``) with their card;
+    raises `EmodetError` for anything else.
     """
     path = expanded(path)
     if path.is_dir():
@@ -85,7 +85,7 @@ def load_trained(path: Path) -> Trained:
     else:
         classifier = load_classifier(path)
         facts = run.facts() if run else {}
-        # Metrics are those of the best checkpoint, which is also the one that was calibrated.
+        # Metrics belong to the best checkpoint, which is also the calibrated one.
         is_best = run is not None and path.resolve() == run.best.resolve()
         calibrated = is_best and "temperature" in facts if run else classifier.temperature.item() != 1
         kinds = (TypeError, ValueError, AttributeError, LookupError, OverflowError)
@@ -93,7 +93,7 @@ def load_trained(path: Path) -> Trained:
             card = ModelInfo(
                 class_names=classifier.class_names,
                 preprocessing=classifier.preprocessing,
-                # As a person would write it: the shortest number that is the same in float32.
+                # The shortest decimal number with the same float32 value.
                 temperature=float(str(np.float32(classifier.temperature.item()))),
                 temperature_curve=tuple(float(str(value)) for value in classifier.temperature_curve.numpy()),
                 training_data=_all_training_data(facts, data) if run else (_UNKNOWN,),
@@ -107,13 +107,13 @@ def load_trained(path: Path) -> Trained:
 
 
 def run_folder_of(file: Path) -> RunFolder | None:
-    """The run's folder that `file` lies in, at most two levels up; None where it lies in none."""
+    """Return the run folder that contains `file`, at most two levels up, or None."""
     folders = (RunFolder(folder) for folder in file.resolve().parents[:2])
     return next((folder for folder in folders if (folder.path / "run.json").is_file()), None)
 
 
 def plain_metrics(estimates: Mapping[str, Any], faces: int | None = None) -> dict[str, float]:
-    """`Evaluation.metrics()` without their intervals: name to value, undefined ones left out."""
+    """Return `Evaluation.metrics()` as values by name, without intervals and undefined metrics."""
     values = {name: float(each["value"]) for name, each in estimates.items() if each["value"] is not None}
     return values if faces is None else {"faces": float(faces), **values}
 
@@ -127,23 +127,23 @@ def _metrics(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def data_of(folder: RunFolder | None) -> dict[str, Any] | None:
-    """The data settings of a run; None without one, or where it has stored none."""
+    """Return the data settings of a run; None without a run or stored settings."""
     if folder is None or not folder.config.is_file():
         return None
-    # Plain data: nothing that a stored configuration holds is resolved or imported.
+    # Plain data: interpolations are not resolved, and classes are not imported.
     stored = folder.read_config().get("data") or {}
     try:
         data: dict[str, Any] = without_none(checked(EvaluateConfig, {"data": stored}))["data"]
     except EmodetError as problem:
         raise EmodetError(f"{folder.config}: {problem}") from None
     if "corrections" in data and folder.corrections.is_file():
-        # Wherever the folder lies now.
+        # The folder may have been moved.
         data["corrections"] = str(folder.corrections)
     return data
 
 
 def _all_training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> tuple[TrainingData, ...]:
-    """What a run was trained on, each data set of a mix on its own terms, and what its teachers were: all hold."""
+    """Return all data sets of a run and of its teachers, with their terms."""
     taught = [
         TrainingData(str(known["name"]), str(known["terms"]))
         for teacher in (facts.get("distillation") or {}).get("teachers", ())
@@ -167,15 +167,15 @@ def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> 
 
 
 def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
-    """Start from trained weights: a run folder, a checkpoint of ours, a plain state dict of the net, or ``shipped``.
+    """Initialise a classifier from a run folder, a checkpoint, a plain state dict of the net, or ``shipped``.
 
-    The last layer is carried over row by row, by name: classes (also by another name of the same emotion), valence and
-    arousal. A checkpoint names them, and so does the card of plain weights; without either, a last layer of another
-    size stays fresh. Returns sentences that say what was carried over, and what was not.
+    The rows of the last layer are copied by name: classes (also by an alias of the emotion), valence and arousal. The
+    names come from the checkpoint or the card of plain weights; without names, a last layer of another size keeps its
+    initial values. Returns sentences about what was copied and what was not.
 
     Raises:
-        EmodetError: The weights are of another net; or they have a valence/arousal head, and whether this net is to
-            have one was left open.
+        EmodetError: The weights are of another net, or they have a valence/arousal head and
+            ``training.valence_arousal`` is not set.
     """
     file = SHIPPED if str(file) == "shipped" and not file.exists() else expanded(file)
     if file.is_dir():
@@ -212,14 +212,14 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
 
 
 def _names_of_outputs(class_names: Iterable[str], has_va_head: bool) -> tuple[str, ...]:
-    """What the rows of the last layer say, in order."""
+    """Return the names of the rows of the last layer, in order."""
     return (*class_names, *(DIMENSIONS if has_va_head else ()))
 
 
 def _net_state(
     content: Mapping[str, Any], file: Path
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None, Mapping[str, Any] | None]:
-    """State dict of the net, names of its outputs, and its preprocessing, the latter two None if unknown."""
+    """Return the state dict of the net, and names of outputs and preprocessing, or None if unknown."""
     if "state_dict" in content:
         state = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
         settings = content.get("hyper_parameters", {})
@@ -235,7 +235,7 @@ def _net_state(
 
 
 def _differences(given: Mapping[str, Any], own: Preprocessing) -> str:
-    """In words, without the size: the net takes any."""
+    """Describe differences between preprocessings; the size does not matter."""
     here = own.to_dict()
     return ", ".join(
         f"preprocessing.{key}={value}, not {here[key]}"
@@ -245,7 +245,7 @@ def _differences(given: Mapping[str, Any], own: Preprocessing) -> str:
 
 
 def _rows_per_output(classifier: EmotionClassifier) -> set[str]:
-    """Which tensors of the net have a row per output: those that would differ with one output more."""
+    """Return the names of tensors with one row per output: their shapes differ in a net with one more output."""
     own = classifier.net.state_dict()
     outputs = len(_names_of_outputs(classifier.class_names, classifier.has_va_head))
     with torch.device("meta"):
