@@ -6,20 +6,20 @@ import numpy as np
 
 from emodet.arrays import Bools, Float64, Int64
 
-_DRAWS_AT_ONCE = 4_000_000  # numbers held at a time while resampling: 32 MB
+_DRAWS_AT_ONCE = 4_000_000  # numbers in memory during resampling: 32 MB
 
 
 def interval(
     value: float, spread: Float64, proportion: Bools | None, groups: Int64 | None, *, centred: bool = False
 ) -> tuple[float | None, float | None]:
-    """Low and high end of a 95 % interval around `value`; None where there is none.
+    """Return the ends of a 95 % interval around `value`, or None.
 
     Args:
-        value: The measured value.
-        spread: (R,), the metric of each resample; NaN where it is not defined.
-        proportion: bool (N,), the faces that the metric is a proportion of; None for other metrics.
-        groups: As from `group_ids`.
-        centred: Whether to shift the percentiles so that the resamples' mean is `value`, cut at 0.
+        value: Measured value.
+        spread: (R,), the metric of each resample; NaN if undefined.
+        proportion: bool (N,), faces in the denominator of a proportion; None for other metrics.
+        groups: Result of `group_ids`.
+        centred: Whether to shift the percentiles so that the mean of the resamples is `value`, with a minimum of 0.
     """
     spread = spread[~np.isnan(spread)]
     if spread.size == 0:
@@ -29,7 +29,7 @@ def interval(
             return None, None
         from scipy.stats import binomtest
 
-        # All resamples agree that all or nothing was found. Wilson's ends are 0 and 1 there, but for rounding.
+        # All resamples are 0 or all are 1. Wilson's ends are then 0 or 1, except for rounding.
         trials = int(proportion.sum() if groups is None else np.unique(groups[proportion]).size)
         ends = binomtest(int(value) * trials, trials).proportion_ci(0.95, method="wilson")
         return float(ends.low) if value else 0.0, 1.0 if value else float(ends.high)
@@ -41,7 +41,7 @@ def interval(
 
 
 def group_ids(groups: Sequence[str | None] | None) -> Int64 | None:
-    """int64 (N,), a number per group; a face whose group is unknown is a group of its own. None without any group."""
+    """Return a number per group, int64 (N,); a face without a known group is its own group. None without groups."""
     if groups is None or all(group is None for group in groups):
         return None
     number: dict[str | int, int] = {}
@@ -50,7 +50,7 @@ def group_ids(groups: Sequence[str | None] | None) -> Int64 | None:
 
 
 def resampled_sums(terms: Mapping[str, Float64], groups: Int64 | None, resamples: int, seed: int) -> dict[str, Float64]:
-    """By name (R, ?): for each resample, the sum of the terms over the faces drawn."""
+    """Return, by name (R, ?), the sum of the terms over the drawn faces of each resample."""
     rows = np.concatenate(list(terms.values()), axis=1)
     if groups is not None:
         by_group = np.zeros((int(groups.max()) + 1, rows.shape[1]))

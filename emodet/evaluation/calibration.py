@@ -18,7 +18,7 @@ _MAX_POWER = 3.0
 
 
 class ReliabilityBin(NamedTuple):
-    """Faces with confidences from `low` to below `high` (1 included); means are None without faces."""
+    """Bin of faces with confidences from `low` to below `high` (or up to 1); means are None without faces."""
 
     low: float
     high: float
@@ -28,7 +28,7 @@ class ReliabilityBin(NamedTuple):
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
-    """Probabilities of logits (N, K) divided by a temperature above 0: float64 (N, K)."""
+    """Return probabilities, float64 (N, K), from logits (N, K) divided by a temperature above 0."""
     require(temperature > 0, "temperature", temperature, "a number above 0")
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
@@ -36,17 +36,17 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
 
 
 def fit_temperature(logits: Floats, emotion: Int64) -> float:
-    """The temperature that minimises the mean negative log likelihood (Guo et al. 2017, section 4.2).
+    """Fit the temperature that minimises the mean negative log likelihood (Guo et al. 2017, section 4.2).
 
-    Fit it on faces that the net was not trained on and that are not reported on. The loss is convex in 1 / T.
+    Use faces that belong neither to the training nor to the reported faces. The loss is convex in 1 / T.
 
     Args:
-        logits: (N, K) of at least one face; `EmodetError` where one is not finite.
-        emotion: Integers, (N,): the true class, 0 to K - 1.
+        logits: (N, K), at least one face; raises `EmodetError` if a value is not finite.
+        emotion: Integers, (N,): true class, 0 to K - 1.
 
     Returns:
-        T in `TEMPERATURE_RANGE`; an end of it where the loss falls all the way there (the low end for a net that is
-        always correct), and 1.0 where no temperature makes a difference (all logits of each row are equal).
+        T in `TEMPERATURE_RANGE`: an end of the range if the loss is monotonic (the low end for a net that is always
+        correct), and 1.0 if the temperature has no effect (all logits of each row are equal).
     """
     rows, ids = np.asarray(logits, dtype=np.float64), np.asarray(emotion)
     if rows.ndim != 2 or ids.shape != rows.shape[:1] or len(rows) == 0:
@@ -61,7 +61,7 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
     true_logit = rows[np.arange(len(rows)), ids]
 
     def slope(inverse: float) -> float:
-        """Of the loss, by 1 / T: the expected logit less that of the true class."""
+        """Derivative of the loss by 1 / T: expected logit minus logit of the true class."""
         return float(np.mean((softmax(rows, 1 / inverse) * rows).sum(axis=1) - true_logit))
 
     low, high = 1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0]
@@ -77,10 +77,10 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
 
 
 def fit_temperature_by_strength(logits: Floats, emotion: Int64, strength: Floats) -> tuple[float, float]:
-    """T and p of T·s^p, the temperature of a face whose features have the strength s, a share of the typical one.
+    """Fit T and p of the temperature T·s^p, where s is the strength of a face's features relative to the typical one.
 
-    The most probable ones a posteriori, with a normal distribution of deviation 1 for p, which matters for few faces.
-    `logits` and `emotion` are those of `fit_temperature`; `strength`, (N,), see `emodet.models.nets`.
+    Maximum a posteriori estimate with a normal prior of deviation 1 for p, which matters for few faces. `logits` and
+    `emotion` as in `fit_temperature`; `strength`, (N,), see `emodet.models.nets`.
     """
     from scipy.optimize import minimize
 
@@ -94,7 +94,7 @@ def fit_temperature_by_strength(logits: Floats, emotion: Int64, strength: Floats
         scaled -= scaled.max(axis=1, keepdims=True)
         probabilities = np.exp(scaled)
         total = probabilities.sum(axis=1)
-        # d NLL / d log T: the true class's scaled logit less the expected one.
+        # d NLL / d log T: scaled logit of the true class minus the expected one.
         by_log = scaled[true, emotion] - (probabilities * scaled).sum(axis=1) / total
         nll = np.log(total) - scaled[true, emotion]
         penalty = np.array([0.0, values[1]]) / len(rows)
@@ -106,31 +106,31 @@ def fit_temperature_by_strength(logits: Floats, emotion: Int64, strength: Floats
 
 
 def confidence_for(probabilities: Floats, emotion: Int64, accuracy: float = 0.95) -> float | None:
-    """The least confidence from which on predictions are right at this rate, so that the most faces get an answer.
+    """Return the lowest confidence threshold from which predictions are right at this rate.
 
-    `probabilities` are (N, K), `emotion` int64 (N,). None where not even the most confident predictions are that often
-    right.
+    `probabilities` are (N, K), `emotion` int64 (N,). Returns None if even the most confident predictions do not reach
+    the rate.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == emotion
     order = np.argsort(-confidence, kind="stable")
     rate = np.cumsum(correct[order]) / np.arange(1, len(rows) + 1)
-    # Faces of equal confidence are answered together or not at all.
+    # Faces of equal confidence are above the threshold together.
     last_of_equals = np.append(np.diff(confidence[order]) < 0, True)
     enough = np.flatnonzero(last_of_equals & (rate >= accuracy))
     return float(confidence[order][enough[-1]]) if enough.size else None
 
 
 def bin_of(confidence: Floats) -> Int64:
-    """Index of the equal-width bin of each confidence (N,): int64 (N,). The last bin includes 1."""
+    """Return the index of the equal-width bin of each confidence (N,): int64 (N,). The last bin includes 1."""
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
     return np.searchsorted(edges, np.asarray(confidence, dtype=np.float64), side="right").astype(np.int64)
 
 
 def reliability_bins(probabilities: Floats, emotion: Int64) -> tuple[ReliabilityBin, ...]:
-    """Confidence against accuracy in bins of the highest probability.
+    """Return confidence and accuracy in bins of the highest probability.
 
-    `probabilities` are (N, K), `emotion`, int64 (N,), holds the true classes.
+    `probabilities` are (N, K), `emotion`, int64 (N,), are the true classes.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == emotion
@@ -144,10 +144,10 @@ def reliability_bins(probabilities: Floats, emotion: Int64) -> tuple[Reliability
 
 
 def calibration_gaps(probabilities: Floats, emotion: Int64) -> Float64:
-    """What each face adds to the sums behind the calibration error: float64 (N, BINS).
+    """Return each face's terms of the calibration error: float64 (N, BINS).
 
-    In the bin of its confidence 1 less the confidence where the prediction is correct, else minus the confidence;
-    0 in the others. Arguments as `reliability_bins`.
+    In the bin of its confidence: 1 minus the confidence for a correct prediction, else minus the confidence; 0 in the
+    other bins. Arguments as in `reliability_bins`.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     confidence, every = rows.max(axis=1), np.arange(len(rows))
@@ -157,7 +157,7 @@ def calibration_gaps(probabilities: Floats, emotion: Int64) -> Float64:
 
 
 def expected_calibration_error(gaps: Float64, faces: Float64 | int) -> Float64:
-    """Mean gap between confidence and accuracy, 0 to 1 (Naeini et al. 2015).
+    """Return the mean gap between confidence and accuracy, 0 to 1 (Naeini et al. 2015).
 
     `gaps` are sums (…, BINS) of `calibration_gaps` over `faces` faces (…).
     """

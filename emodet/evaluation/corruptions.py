@@ -1,7 +1,7 @@
-"""Image corruptions in the manner of Hendrycks and Dietterich 2019, and the accuracy on corrupted images.
+"""Image corruptions similar to Hendrycks and Dietterich 2019, and the accuracy on corrupted images.
 
-Levels mean the same for crops of any size: lengths are shares of the crop's side. Pixels are changed as they are
-stored, before the net's preprocessing.
+Levels do not depend on the size of crops: lengths are shares of the crop's side. Corruptions apply to stored pixels,
+before the net's preprocessing.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ Pixels = npt.NDArray[np.generic]
 
 
 class Corruption(NamedTuple):
-    """One corruption: levels from mild to harsh; `unit` is a level in words, with ``{}`` for its value."""
+    """One corruption with levels from weak to strong; `unit` is the text of a level, with ``{}`` for its value."""
 
     name: str
     levels: tuple[float, ...]
@@ -28,7 +28,7 @@ class Corruption(NamedTuple):
     apply: Callable[[UInt8, float, np.random.Generator], Pixels]
 
     def label(self, level: float) -> str:
-        """A level in words."""
+        """Return a level as text."""
         return self.unit.format(f"{level:g}")
 
 
@@ -37,7 +37,7 @@ def _blur(crop: UInt8, share: float, _random: np.random.Generator) -> Pixels:
 
 
 def _noise(crop: UInt8, deviation: float, random: np.random.Generator) -> Pixels:
-    # The same in all channels: colour noise would average out in a net with grey input.
+    # The same noise in all channels; colour noise would cancel out in a net with grey input.
     return crop + random.normal(0, deviation, (*crop.shape[:2], 1))
 
 
@@ -92,9 +92,9 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 
 
 def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption, level: float) -> UInt8:
-    """Corrupt a batch of crops, uint8 (N, H, W, 3) RGB, at any level of the corruption's unit; returns a new array.
+    """Corrupt a batch of crops, uint8 (N, H, W, 3) RGB, at a level in the corruption's unit; returns a new array.
 
-    `index` (N,) is a number per face, which determines noise, direction and place, whatever the batch size.
+    `index` (N,) is a number per face that determines noise, direction and position, independent of the batch size.
     """
     found = np.empty_like(crops)
     for place, (crop, number) in enumerate(zip(crops, index.tolist(), strict=True)):
@@ -104,17 +104,17 @@ def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption
 
 
 Robustness = Mapping[tuple[str, float], Evaluation]
-"""Scores by name and level of `CORRUPTIONS`, mild to harsh; the temperature is that of the clean faces."""
+"""Scores by name and level of `CORRUPTIONS`, weak to strong, with the temperature of the clean faces."""
 
 
 def mean_accuracy(robustness: Robustness) -> Score:
-    """Mean accuracy over all corruptions and levels."""
+    """Return the mean accuracy over all corruptions and levels."""
     scores = [found["accuracy"] for found in robustness.values()]
     return Score("accuracy", float(np.mean([score.value for score in scores])), n=scores[0].n)
 
 
 def robustness_csv(clean: Evaluation, robustness: Robustness) -> str:
-    """The scores as CSV with a header, the clean faces first."""
+    """Format the scores as CSV with a header, clean faces first."""
     rows = [["corruption", "level", "label", "accuracy", "low", "high", "macro_f1", "calibration_error"]]
     every = [(["none", "", "clean"], clean)]
     every += [([name, f"{x:g}", CORRUPTIONS[name].label(x)], found) for (name, x), found in robustness.items()]
@@ -126,7 +126,7 @@ def robustness_csv(clean: Evaluation, robustness: Robustness) -> str:
 
 
 def plot_robustness(clean: Evaluation, robustness: Robustness) -> bytes:
-    """Accuracy per corruption and level with 95 % intervals, as PNG; the dashed line is the clean accuracy."""
+    """Plot accuracy per corruption and level with 95 % intervals, as PNG; the dashed line is the clean accuracy."""
     names = list(dict.fromkeys(name for name, _ in robustness))
     with styled_figure(4.8, 1.25 + 0.62 * len(names)) as figure:
         axes = figure.add_subplot()

@@ -16,21 +16,21 @@ from emodet.modelfile import ModelFile
 from emodet.models.classifier import EmotionClassifier
 
 CropTransform = Callable[[UInt8, Int64], UInt8]
-"""Changes crops, uint8 (N, H, W, 3), given their faces' positions in the pack's table, int64 (N,)."""
+"""Function of crops, uint8 (N, H, W, 3), and row indices of the table, int64 (N,), that returns changed crops."""
 
 Predict = Callable[["CropTransform | None"], Predictions]
-"""Runs a model over the faces of a split, with this change to their crops."""
+"""Function that runs a model on the faces of a split, with a change of their crops."""
 
 ALL_FACES = "all faces"
 
 
 def device_of(accelerator: str) -> torch.device:
-    """The device of an accelerator's name; ``auto`` is a GPU where there is one."""
+    """Return the device for an accelerator's name; ``auto`` is a GPU if available."""
     if accelerator == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         device = torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
-        torch.empty(0, device=device)  # asks for what this machine lacks
+        torch.empty(0, device=device)  # not available on this machine
     except (RuntimeError, AssertionError) as problem:
         reason = str(problem).partition("\n")[0]
         raise EmodetError(f"accelerator={accelerator!r}: choose auto, cpu, gpu or mps ({reason})") from None
@@ -44,15 +44,15 @@ def predict_split(
     accelerator: str = "auto",
     transform: CropTransform | None = None,
 ) -> Predictions:
-    """One pass over a split's faces in float32, without augmentation, each face once.
+    """Predict each face of a split once, in float32 and without augmentation.
 
     Args:
-        model: A classifier, which is put into evaluation mode on the device and left there; or a model file, whose
-            probabilities are calibrated.
-        data: Set up, with crops as the model takes them.
-        split: ``val``, ``test``, ``train``, or ``all`` of these: the faces that have an emotion.
-        accelerator: Of a classifier, see `device_of`.
-        transform: Change to the crops; None leaves them as they are.
+        model: A classifier, which stays on the device in evaluation mode; or a model file, whose probabilities are
+            calibrated.
+        data: Data module that is set up, with the crops of the model.
+        split: ``val``, ``test``, ``train``, or ``all`` of these; faces with an emotion.
+        accelerator: Device of a classifier, see `device_of`.
+        transform: Change of the crops; None for no change.
     """
     titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train", "all": ALL_FACES}
     require(split in titles, "split", split, f"one of {', '.join(titles)}")
@@ -103,7 +103,7 @@ def _of_classifier(classifier: EmotionClassifier, crops: UInt8) -> Answers:
 
 def _of_model_file(model: ModelFile, columns: list[int], crops: UInt8) -> Answers:
     probabilities, both = model.run(crops)
-    # Sums of a file that is yet to be checked, or of float16, differ from 1.
+    # Sums of an unchecked file, or of float16, can differ from 1.
     return probabilities[:, columns] / probabilities.sum(axis=1, keepdims=True), None, both
 
 

@@ -1,7 +1,7 @@
-"""Self-contained HTML pages from jinja2 templates: images and style inside the file, no request to anywhere.
+"""Self-contained HTML pages from jinja2 templates, with images and styles inside the file and without requests.
 
-`base.html`, `macros.html` and `style.css` in this package's `templates` folder are shared by all pages. Templates of
-other packages lie in a `templates` folder of their own and extend ``base.html``.
+All pages share `base.html`, `macros.html` and `style.css` in this package's `templates` folder. Templates of other
+packages are in their own `templates` folders and extend ``base.html``.
 """
 
 import base64
@@ -17,14 +17,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emodet.arrays import UInt8
 
-_THUMBNAIL_SIZE = 144  # longer side in pixels: twice what a phone shows of a face in a gallery
+_THUMBNAIL_SIZE = 144  # longer side in pixels: twice the size of a face in a gallery on a phone
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of `emodet.evaluation`, `emodet.auditing` or `emodet.sweeps`.
+    """Render a template of `emodet.evaluation`, `emodet.auditing` or `emodet.sweeps`.
 
-    Every value is escaped, and a name that is not given raises `jinja2.UndefinedError`. Filters besides jinja2's:
-    `percent`, `data_uri`, `thumbnail`.
+    All values are escaped, and an undefined name raises `jinja2.UndefinedError`. Additional filters: `percent`,
+    `data_uri`, `thumbnail`.
     """
     return _environment().get_template(template).render(**values)
 
@@ -44,18 +44,18 @@ def _environment() -> Environment:
 
 
 def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal, ``83.4 %`` with a no-break space; a dash for None."""
+    """Format a share as a percentage with one decimal, ``83.4 %`` with a no-break space; a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}\u00a0%"
 
 
 def data_uri(image: bytes) -> str:
-    """PNG or JPEG bytes as a data URI for ``src``."""
+    """Convert PNG or JPEG bytes to a data URI for ``src``."""
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def thumbnail(image: UInt8) -> str:
-    """A small JPEG of an image, uint8 (H, W, 3) RGB, as a data URI."""
+    """Convert an image, uint8 (H, W, 3) RGB, to a data URI of a small JPEG."""
     height, width = image.shape[:2]
     scale = _THUMBNAIL_SIZE / max(height, width)
     if scale < 1:
@@ -76,10 +76,10 @@ def contact_sheet(
     """Lay images out in rows on white, each with its caption below: uint8 (H, W, 3) RGB.
 
     Args:
-        images: At least one, uint8 (H, W, 3) RGB, of any sizes: each is fitted into its tile with its shape kept.
-        captions: N texts, or none; what is wider than the tile ends in an ellipsis.
-        columns: Images in a row.
-        tile: Side of the square that each image is fitted into, in pixels.
+        images: One or more, uint8 (H, W, 3) RGB, of any size; each is scaled into its tile, preserving proportions.
+        captions: N texts, or none; longer texts are cut with an ellipsis.
+        columns: Number of images per row.
+        tile: Side of the square tile of each image, in pixels.
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 

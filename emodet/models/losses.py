@@ -9,23 +9,23 @@ from torch import nn
 
 from emodet.errors import EmodetError, require
 
-_LEAST = 1e-6  # of what a concordance is divided by; a thousandth squared
+_LEAST = 1e-6  # lower bound of the divisor of a concordance: 0.001 squared
 
 
 class SoftCrossEntropy(nn.Module):
-    """Cross entropy against label distributions, with class weights, smoothing, focusing and logit adjustment.
+    """Cross entropy with label distributions, class weights, label smoothing, focal weighting and logit adjustment.
 
-    As in `torch.nn.functional.cross_entropy` with probabilities, but averaged over the sum of the weights that the
-    targets bear (as that function does for integer labels), so that class weights do not change the scale of the loss.
+    As `torch.nn.functional.cross_entropy` with probabilities, but divided by the sum of the targets' class weights (as
+    in that function for integer labels), so that class weights do not change the scale of the loss.
 
     Args:
-        label_smoothing: The share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
-        class_weights: One per class, or ``balanced``: inverse to `class_counts`; None weighs all alike.
-        focal_gamma: The power of 1 - p that lowers the loss of well-classified faces; 0 is plain cross entropy (Lin et
-            al. 2017, section 3, without its class weight).
-        logit_adjustment: The share τ of the log prior that is added to the logits while training, so that the logits
-            without it aim at balanced accuracy (Menon et al. 2021, section 5.1); 0 does without.
-        class_counts: Training faces per class.
+        label_smoothing: Share of each target that is distributed over all classes (Szegedy et al. 2016, section 7).
+        class_weights: One weight per class; ``balanced`` for weights inverse to `class_counts`; None for equal weights.
+        focal_gamma: Exponent of the factor 1 - p, which reduces the loss of well-classified faces; 0 is plain cross
+            entropy (Lin et al. 2017, section 3, without its class weight).
+        logit_adjustment: Factor τ of the log prior that is added to the logits in training, so that the logits without
+            it optimise balanced accuracy (Menon et al. 2021, section 5.1); 0 disables it.
+        class_counts: Number of training faces per class.
     """
 
     weight: torch.Tensor | None
@@ -54,12 +54,12 @@ class SoftCrossEntropy(nn.Module):
         if logit_adjustment > 0:
             counts = torch.tensor(_counted(f"loss.logit_adjustment={logit_adjustment}", class_counts))
             adjustment = logit_adjustment * (counts / counts.sum()).log()
-        # Not persistent: they follow from a checkpoint's hyper-parameters.
+        # Not persistent, because a checkpoint's hyper-parameters determine them.
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("adjustment", adjustment, persistent=False)
 
     def require_classes(self, names: Sequence[str]) -> None:
-        """Refuse class weights that are not one for each of these classes."""
+        """Raise `EmodetError` unless there is one class weight per class."""
         if self.weight is not None and len(self.weight) != len(names):
             given = ", ".join(f"{each:g}" for each in self.weight.tolist())
             raise EmodetError(
@@ -68,7 +68,7 @@ class SoftCrossEntropy(nn.Module):
             )
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Logits (N, K) and targets (N, K), rows sum to 1, to a scalar."""
+        """Map logits (N, K) and targets (N, K), whose rows sum to 1, to a scalar."""
         if self.adjustment is not None:
             logits = logits + self.adjustment
         if self.focal_gamma == 0:
@@ -77,7 +77,7 @@ class SoftCrossEntropy(nn.Module):
             )
         else:
             losses = self._focal(logits, target)
-        # A batch may show classes of weight 0 alone.
+        # All classes of a batch can have weight 0.
         return losses.mean() if self.weight is None else losses.sum() / (target @ self.weight).sum().clamp_min(1e-12)
 
     def _focal(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -85,23 +85,23 @@ class SoftCrossEntropy(nn.Module):
         share = target * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
         if self.weight is not None:
             share = share * self.weight
-        # 1 - p through expm1 keeps its gradient where p is nearly 1.
+        # `expm1` preserves the gradient of 1 - p for p near 1.
         missing = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
         return -(share * missing**self.focal_gamma * log_p).sum(dim=1)
 
 
 class ConcordanceLoss(nn.Module):
-    """1 less Lin's concordance correlation coefficient of a batch, the mean over valence and arousal: 0 to 2.
+    """1 minus Lin's concordance correlation coefficient of a batch, averaged over valence and arousal: 0 to 2.
 
-    The coefficient is taken over the annotated faces of the batch (of each process on its own), so it needs batches
-    with many of them, of different classes. Lin 1989; as a loss: Ringeval et al. 2015 ("Prediction of asynchronous
+    The coefficient is computed over the annotated faces of a batch, separately in each process, so it needs large
+    batches of different classes. Lin 1989; as a loss: Ringeval et al. 2015 ("Prediction of asynchronous
     dimensional emotion ratings …"); combined with cross entropy on faces: Toisoul et al. 2021 (EmoNet).
     """
 
     def forward(self, predicted: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
-        """Predicted and annotated values (N, 2), the latter NaN where there is none, to a scalar.
+        """Map predicted and annotated values (N, 2), NaN without annotation, to a scalar.
 
-        It is 0 without annotated faces, and 1 where the coefficient is not defined.
+        The loss is 0 without annotated faces, and 1 if the coefficient is undefined.
         """
         known = annotated.isfinite()
         count = known.sum(dim=0)
@@ -116,7 +116,7 @@ class ConcordanceLoss(nn.Module):
 
 
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:
-    """Weights inverse to the classes' frequencies, 1 on average over the faces (scikit-learn's "balanced")."""
+    """Return weights inverse to class frequencies, with mean 1 over the faces (scikit-learn's "balanced")."""
     total = sum(counts)
     return [total / (len(counts) * count) for count in counts]
 

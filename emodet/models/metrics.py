@@ -1,7 +1,7 @@
-"""Metrics of a run, as torchmetrics. Those of a split are the report's scores, see `emodet.evaluation.scores`.
+"""Metrics of a run, with torchmetrics. Metrics of a split are the scores of the report, see `emodet.evaluation.scores`.
 
-None depends on how faces are shared out to batches and processes. Faces without an emotion (-1) count in no metric of
-the classes.
+They do not depend on the distribution of faces to batches and processes. Metrics of classes ignore faces without an
+emotion (-1).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ _WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64  #
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric is an error: its name ends in loss, nll or error, or it is a root mean squared one."""
+    """Return whether a lower value is better: the name ends in loss, nll or error, or the metric is an RMSE."""
     return metric.endswith(("loss", "nll", "error")) or metric.rpartition("/")[2].startswith("rmse")
 
 
 def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valence_arousal: bool = False) -> list[str]:
-    """Names of the metrics that a validation can have, for these classes and the data sets of a mix."""
+    """Return the names of metrics that validation can log, for these classes and data sets of a mix."""
     means = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
     of_sources = (f"{metric}/{source}" for source in sources for metric in ("accuracy", "macro_f1"))
     of_dimensions = agreement_names() if valence_arousal else []
@@ -34,7 +34,7 @@ def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valenc
 
 
 class TrainingMetrics(Metric):
-    """Mean loss, accuracy and macro F1 over K classes, from sums: counting a batch does not wait for the GPU."""
+    """Mean loss, accuracy and macro F1 over K classes, from sums, so that an update does not wait for the GPU."""
 
     full_state_update = False
     confusion: torch.Tensor  # faces by emotion and prediction: (K, K)
@@ -46,13 +46,13 @@ class TrainingMetrics(Metric):
             self.add_state(name, torch.zeros(shape, dtype=_WIDE), dist_reduce_fx="sum")
 
     def update(self, logits: torch.Tensor, emotion: torch.Tensor, loss: torch.Tensor) -> None:
-        """Count a batch: logits (N, K), emotion (N,), and its mean loss."""
+        """Add a batch: logits (N, K), emotion (N,), and its mean loss."""
         place = emotion.clamp_min(0) * logits.shape[1] + logits.argmax(dim=1)
         self.confusion.view(-1).index_add_(0, place, (emotion >= 0).to(_WIDE))
         self.loss += len(logits) * torch.stack([loss, torch.ones_like(loss)]).to(_WIDE)
 
     def compute(self) -> dict[str, float]:
-        """Scalars by name; those that are not defined are left out."""
+        """Return defined scalars by name."""
         counts, loss = (each.cpu().double().numpy() for each in (self.confusion, self.loss))
         right, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         present = true > 0
@@ -62,10 +62,9 @@ class TrainingMetrics(Metric):
 
 
 class FaceOutputs(Metric):
-    """What was predicted for every face of a split, and what is true of it, over all processes.
+    """Collects predictions and annotations of all faces of a split, over all processes.
 
-    Its rows, by name, are those of `Batch`, ``logits``, (N, K), and with that head ``predicted``, (N, 2): valence and
-    arousal.
+    Rows are those of `Batch`, ``logits``, (N, K), and with a valence/arousal head ``predicted``, (N, 2).
     """
 
     full_state_update = False
@@ -78,12 +77,12 @@ class FaceOutputs(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, rows: Mapping[str, Any]) -> None:
-        """Add the rows of a batch, also of an empty one: all processes then have the same states to gather."""
+        """Add the rows of a batch, even of an empty one, so that all processes have the same states to gather."""
         for name in self.rows:
             getattr(self, name).append(rows[name])
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """All rows, in the order of ``index``."""
+        """Return all rows, in the order of ``index``."""
         found = {name: dim_zero_cat(getattr(self, name)) for name in self.rows}
         order = found["index"].argsort()
         return {name: rows[order] for name, rows in found.items()}
@@ -92,7 +91,7 @@ class FaceOutputs(Metric):
 def split_scores(
     outputs: Mapping[str, torch.Tensor], class_names: Sequence[str], source_names: Sequence[str], temperature: float
 ) -> dict[str, float]:
-    """The report's scores of `FaceOutputs` that can be monitored, by name; those that are not defined are left out."""
+    """Return the defined scores of `FaceOutputs` that can be monitored, by name."""
     labelled = outputs["emotion"] >= 0
     rows: dict[str, Any] = {name: each[labelled].cpu().numpy() for name, each in outputs.items()}
     if not len(rows["index"]):

@@ -1,4 +1,4 @@
-"""Nets from plain data, and what they cost."""
+"""Nets from plain data, and their cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from emodet.installation import needed
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted
 
-_WEAKEST = 1e-3  # a power of 0 is infinite
+_WEAKEST = 1e-3  # lower bound: a negative power of 0 is infinite
 
 
 class TimmNet(nn.Module):
@@ -21,10 +21,10 @@ class TimmNet(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        model: timm's name of the architecture, such as ``resnet18``.
-        pretrained: Whether timm downloads its pretrained weights.
-        **arguments: Of timm's model, such as ``drop_path_rate``. Those that name files and addresses are refused: a
-            checkpoint holds these arguments, and opening it must open nothing else.
+        model: Architecture in timm, such as ``resnet18``.
+        pretrained: Whether timm downloads pretrained weights.
+        **arguments: Arguments of timm's model, such as ``drop_path_rate``. Files and addresses are not allowed, because
+            checkpoints contain these arguments, and loading one must not open other files.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TimmNet(nn.Module):
         self.model = timm.create_model(model, pretrained=pretrained, num_classes=num_classes, **arguments)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        """Map normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
         logits: torch.Tensor = self.model(x)
         return logits
 
@@ -48,10 +48,10 @@ def build_net(net: Mapping[str, Any], num_classes: int, preprocessing: Mapping[s
     """Build a net.
 
     Args:
-        net: Its arguments, and ``_target_``: the path of an `nn.Module` class of a trusted package, see
+        net: Arguments of the net, and ``_target_``: the path of an `nn.Module` class of a trusted package, see
             `emodet.models.build`.
         num_classes: Number of outputs; passed as ``num_classes``.
-        preprocessing: `Preprocessing.to_dict`'s values, for a net that has an argument of this name.
+        preprocessing: Values of `Preprocessing.to_dict`, for a net with an argument of this name.
     """
     require_trusted(net, nn.Module, "net")
     built = build(net, "net", num_classes=num_classes, preprocessing=preprocessing)
@@ -62,23 +62,22 @@ def build_net(net: Mapping[str, Any], num_classes: int, preprocessing: Mapping[s
 
 @runtime_checkable
 class FeatureNet(Protocol):
-    """A net that in evaluation mode is ``from_features(pooled_features(x))``."""
+    """Protocol of a net that in evaluation mode equals ``from_features(pooled_features(x))``."""
 
     def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to features (N, F)."""
+        """Map normalised RGB float (N, 3, H, W) to features (N, F)."""
 
     def from_features(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (N, F) to the net's outputs."""
+        """Map features (N, F) to the net's outputs."""
 
 
 def scaled_outputs(
     net: nn.Module, x: torch.Tensor, curve: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor | float]:
-    """A net's outputs, and what the temperature of each face is multiplied by, (N, 1): (strength / typical)^power.
+    """Return a net's outputs, and the factor of each face's temperature, (N, 1): (strength / typical)^power.
 
-    `curve` is the classifier's ``temperature_curve``: typical `strength`, and power. With a power other than 0 the net
-    is a `FeatureNet`. Faces of more than typical strength count as typical: nothing is known of pictures on which it is
-    higher still.
+    `curve` is the classifier's ``temperature_curve``: typical `strength`, and power. A power other than 0 needs a
+    `FeatureNet`. A strength above the typical one counts as typical, because higher values were not calibrated.
     """
     typical, power = curve
     if power == 0:
@@ -91,9 +90,9 @@ def scaled_outputs(
 def split_outputs(
     outputs: torch.Tensor, classes: int, *, has_va_head: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A net's outputs, (N, K) or (N, K + 2), as logits (N, K), and valence and arousal (N, 2), -1 to 1, or None.
+    """Split outputs, (N, K) or (N, K + 2), into logits (N, K), and valence and arousal (N, 2), -1 to 1, or None.
 
-    The valence/arousal head is two more rows of the net's last layer, bounded by tanh.
+    The valence/arousal head consists of two more rows of the net's last layer, bounded by tanh.
     """
     wanted = classes + (len(DIMENSIONS) if has_va_head else 0)
     if outputs.shape[1] != wanted:
@@ -103,17 +102,16 @@ def split_outputs(
 
 
 def strength(features: torch.Tensor) -> torch.Tensor:
-    """Root mean square of each face's features (N, F): float (N, 1).
+    """Return the root mean square of each face's features (N, F): float (N, 1).
 
-    It is low where a net recognises little: for blurred, noisy, dark and partly hidden faces, on which nets are
-    overconfident.
+    It is low for blurred, noisy, dark and partly hidden faces, on which nets are overconfident.
     """
     return features.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_WEAKEST)
 
 
 @dataclass(frozen=True, slots=True)
 class NetCost:
-    """Trainable parameters, and multiply-adds of a face of `size` pixels in convolutions and matrix products."""
+    """Number of trainable parameters, and of multiply-adds per face in convolutions and matrix products."""
 
     parameters: int
     multiply_adds: int
@@ -125,7 +123,7 @@ class NetCost:
 
 
 def net_cost(net: nn.Module, size: int) -> NetCost:
-    """Count on a crop of `size` pixels, without changing the net or drawing a random number."""
+    """Count on a crop of `size` pixels, without changing the net or the random state."""
     was_training, device = net.training, next(net.parameters()).device
     net.eval()
     try:

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def build_optimizer(optimizer: Mapping[str, Any], net: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer, ``{"_target_": "torch.optim.AdamW", "lr": …}``, over a net's trainable parameters.
+    """Build an optimizer, ``{"_target_": "torch.optim.AdamW", "lr": …}``, for a net's trainable parameters.
 
-    Weight decay does not touch norms and biases.
+    Weight decay does not apply to norms and biases.
     """
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
@@ -36,14 +36,14 @@ def build_optimizer(optimizer: Mapping[str, Any], net: nn.Module) -> torch.optim
 def build_scheduler(
     scheduler: Mapping[str, Any], optimizer: torch.optim.Optimizer, total_steps: int
 ) -> LRSchedulerConfigType:
-    """A learning-rate scheduler as Lightning takes it.
+    """Build a learning-rate scheduler for Lightning.
 
     Args:
-        scheduler: ``{"_target_": "emodet.models.optimization.onecycle", …}``. The target takes the optimizer, and
-            ``total_steps`` where it has that argument. It returns a scheduler, stepped per epoch, or Lightning's dict,
-            which says more.
-        optimizer: Its ``lr`` is the peak.
-        total_steps: Optimizer steps of the whole run.
+        scheduler: ``{"_target_": "emodet.models.optimization.onecycle", …}``. The target receives the optimizer, and
+            ``total_steps`` if it has that argument. It returns a scheduler, stepped per epoch, or Lightning's dict
+            with further settings.
+        optimizer: Optimizer whose ``lr`` is the peak.
+        total_steps: Number of optimizer steps of the whole run.
     """
     built = build(scheduler, "scheduler", optimizer, total_steps=max(2, total_steps))
     return typing.cast(LRSchedulerConfigType, built if isinstance(built, Mapping) else {"scheduler": built})
@@ -55,17 +55,17 @@ def stretch(
     specs: tuple[Mapping[str, Any], Mapping[str, Any]],
     total_steps: int,
 ) -> None:
-    """Make a restored scheduler one for `total_steps`, at the step that it is at; leaves one without a length.
+    """Stretch a restored scheduler to `total_steps` at its current step; a scheduler without a length is unchanged.
 
-    The optimizer's learning rates follow. `specs` are those of both, see `build_optimizer` and `build_scheduler`.
+    The optimizer's learning rates change too. `specs` are those of `build_optimizer` and `build_scheduler`.
     """
     spec = specs[1]
     if "total_steps" in spec or "total_steps" not in inspect.signature(target_of(spec, "scheduler")).parameters:
         return
-    # Schedulers of torch derive a rate from the one before: only stepping through all of them gives this step's.
+    # Schedulers of torch compute each rate from the previous one, so step through all of them.
     other = build_optimizer(specs[0], nn.Linear(1, 1))
     moved: Any = build_scheduler(spec, other, total_steps)["scheduler"]
-    with warnings.catch_warnings(action="ignore"):  # that this optimizer takes no step
+    with warnings.catch_warnings(action="ignore"):  # about the missing optimizer steps
         for _ in range(min(scheduler.last_epoch, total_steps)):
             moved.step()
     scheduler.load_state_dict(moved.state_dict())
@@ -81,7 +81,7 @@ def stretch(
 def plateau(
     optimizer: torch.optim.Optimizer, factor: float = 0.2, patience: int = 10, monitor: str = "val/loss"
 ) -> LRSchedulerConfigType:
-    """Multiply the learning rate by `factor` after more than `patience` validations without gain in `monitor`."""
+    """Multiply the learning rate by `factor` after more than `patience` validations without a better `monitor`."""
     mode: Literal["min", "max"] = "min" if lower_is_better(monitor) else "max"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     # Lightning would step it after the epoch's checkpoint was written, and in epochs without a validation too: the
@@ -92,7 +92,7 @@ def plateau(
 def cosine(
     optimizer: torch.optim.Optimizer, total_steps: int, warmup: float = 0.05, final: float = 0.0
 ) -> LRSchedulerConfigType:
-    """Rise linearly for `warmup` (a share of the steps), then fall along a cosine to `final` (a share of the peak)."""
+    """Linear warm-up for `warmup` (a share of the steps), then cosine decay to `final` (a share of the peak)."""
     peak = optimizer.param_groups[0]["lr"]
     rising = min(total_steps - 1, max(1, round(_share("warmup", warmup) * total_steps)))
     falling = CosineAnnealingLR(optimizer, total_steps - rising, eta_min=peak * _share("final", final))
@@ -103,9 +103,8 @@ def cosine(
 def onecycle(
     optimizer: torch.optim.Optimizer, total_steps: int, warmup: float = 0.3, final: float = 4e-6
 ) -> LRSchedulerConfigType:
-    """Rise from a 25th of the peak for `warmup` (a share of the steps), then fall to `final` (a share of the peak).
-
-    Momentum stays as it is: Smith and Topin 2018, without its second wave.
+    """One-cycle schedule: rise from 1/25 of the peak for `warmup` (a share of the steps), then fall to `final` (a share
+    of the peak). Smith and Topin 2018, with constant momentum.
     """
     rise = _share("warmup", warmup)
     scheduler = OneCycleLR(

@@ -1,4 +1,4 @@
-"""The net: four residual stages and a small dense head, 1,979,080 parameters for eight emotions."""
+"""`ResidualCNN`: four residual stages and a small dense head, 1,979,080 parameters for eight emotions."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,21 @@ from emodet.errors import EmodetError
 class Conv2d(nn.Conv2d):
     """A 3×3 convolution before a batch norm, which cancels its bias.
 
-    The bias's gradient, zero but for rounding, takes a third of a convolution's time on a GPU: it is left out.
+    The gradient of the bias is zero except for rounding, but takes a third of a convolution's time on a GPU. It is
+    therefore not computed.
     """
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, before, H, W) to (N, after, H, W)."""
+        """Map (N, before, H, W) to (N, after, H, W)."""
         assert self.bias is not None
         return F.conv2d(x, self.weight, self.bias.detach() if self.training else self.bias, padding=1)
 
 
 class ResidualBlock(nn.Module):
-    """conv 3×3 → batch norm → ReLU → conv 3×3 → batch norm, plus the input, → ReLU. Keeps channels and size."""
+    """Residual block of constant size: conv 3×3 → batch norm → ReLU → conv 3×3 → batch norm, plus input, → ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,7 +37,7 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         y = self.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
         out: torch.Tensor = self.relu(y + x)
@@ -47,17 +48,17 @@ class ResidualCNN(nn.Module):
     """The residual CNN for 96×96 RGB faces.
 
     With eight classes it has 1,976,072 trainable parameters and 3,008 running statistics, 0.815 G multiply-adds at
-    96×96. It is fully convolutional up to its pool, so other sizes from 16×16 on work as well; how well depends on the
-    size it was trained at.
+    96×96. It is fully convolutional up to the pooling, so other sizes from 16×16 work too; the accuracy depends on the
+    training size.
 
     Args:
         num_classes: Number of logits.
-        channels: Channels of the stages.
-        stage_dropout: Share of activations zeroed after each stage.
-        head_dropout: Share of activations zeroed before the last layer.
+        channels: Number of channels of each stage.
+        stage_dropout: Dropout rate after each stage.
+        head_dropout: Dropout rate before the last layer.
         features: Width of the dense layer before the last one.
-        mirror: Whether, in evaluation mode, the logits are the mean of those of the faces and of their mirror images.
-            It costs twice the time; a mirror image then has the same answer.
+        mirror: Whether to average, in evaluation mode, the logits of each face and its mirror image, in twice the time.
+            Both then have the same prediction.
     """
 
     def __init__(
@@ -93,23 +94,23 @@ class ResidualCNN(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        """Map normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
         logits = self.from_features(self.pooled_features(x))
         if not self.training:
             return logits
-        # A gradient of zero for each bias that `Conv2d` leaves out, as optimizers and DDP expect one.
+        # A zero gradient for each bias of `Conv2d`, because optimizers and DDP expect one.
         biases = torch.cat([module.bias for module in self.modules() if isinstance(module, Conv2d)])  # type: ignore[misc]
         return logits + 0 * biases.sum()
 
     def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to features, at least 0: (N, F); those of mirror images too: (N, 2F)."""
+        """Map normalised RGB float (N, 3, H, W) to features, at least 0: (N, F), or (N, 2F) with mirror images."""
         if self.training or not self.mirror:
             return self._pooled(x)
-        # One batch of both: an exported graph then holds the weights once.
+        # One batch of both, so that an exported graph contains the weights once.
         return torch.cat(self._pooled(torch.cat((x, x.flip(3)))).chunk(2), dim=1)
 
     def from_features(self, features: torch.Tensor) -> torch.Tensor:
-        """`pooled_features` to logits, float (N, num_classes)."""
+        """Map `pooled_features` to logits, float (N, num_classes)."""
         if not self.training and self.mirror:
             both: torch.Tensor = self.head(features.reshape(2 * len(features), -1))
             return both.reshape(len(features), 2, -1).mean(dim=1)
