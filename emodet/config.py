@@ -62,7 +62,7 @@ class TrainingConfig:
     cutmix: float = 0.0
     mix_prob: float = 1.0
     sam_rho: float | None = None
-    progressive_sizes: Sequence[Any] = ()
+    progressive_sizes: Sequence[Sequence[int]] = ()
     valence_arousal: float | None = None
     channels_last: bool = True
     compile: bool = False

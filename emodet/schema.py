@@ -4,14 +4,12 @@ A field annotated with `Group` is a group of keys; any other field is a key.
 """
 
 import inspect
-import math
 import re
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from emodet.errors import EmodetError, nearest
 from emodet.models.build import target_of
@@ -111,7 +109,7 @@ def defaults(command: type, composed: bool = True) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | set):
         return [_plain(member) for member in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(member) for key, member in value.items()}
@@ -202,46 +200,24 @@ def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
 
 
 def converted(value: Any, hint: Any) -> Any:
-    """Convert a value to type `hint`: a whole float to int, a number to text; raise `TypeError` if it does not fit."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return converted(value, arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return _first_that_fits(value, arguments)
-    kind, is_number = origin or hint, isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is Literal:
-        fits = value in arguments
-    elif kind in (None, type(None)):
-        fits = value is None
-    elif kind is bool:
-        fits = isinstance(value, bool)
-    elif kind is int:
-        fits = is_number and float(value).is_integer()
-        value = int(value) if fits else value
-    elif kind is float:
-        fits = is_number and not math.isnan(value)
-    elif kind in (str, Path):
-        fits = isinstance(value, str) or is_number
-        value = str(value)
-    elif kind in (list, tuple, set, Sequence):
-        fits = isinstance(value, list | tuple)
-        of_members = arguments[0] if len(arguments) in (1, 2) else Any
-        value = [converted(member, of_members) for member in value] if fits else value
-    else:
-        fits = kind not in (dict, Mapping) or isinstance(value, Mapping)
-    if not fits:
+    """Convert a plain value to type `hint`: a whole float to int, a number to text; raise `TypeError` if it does not fit.
+
+    Where an object is expected, its spec is returned as it is: `emodet.models.build` judges it.
+    """
+    # Not at the top of the file: keys are read, for `--help`, without it.
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            hint, config=ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+        )
+        found = _plain(adapter.validate_python(value))
+    except PydanticUserError:  # a type of the user's that pydantic does not know
+        return value
+    except ValidationError as problem:
+        if isinstance(value, Mapping) and any(each["type"] == "is_instance_of" for each in problem.errors()):
+            return value
+        raise TypeError from None
+    if isinstance(found, bool) != isinstance(value, bool) or found != found:  # a truth value is no number, nor is NaN
         raise TypeError
-    return value
-
-
-def _first_that_fits(value: Any, hints: Sequence[Any]) -> Any:
-    exact = [hint for hint in hints if inspect.isclass(hint) and type(value) is hint]
-    # Text is never a torch object: `optimizer.lr=abc` does not fit float | torch.Tensor.
-    is_object = [inspect.isclass(hint) and hint.__module__.partition(".")[0] == "torch" for hint in hints]
-    fitting = [hint for hint, torch in zip(hints, is_object, strict=True) if not (torch and isinstance(value, str))]
-    for hint in (*exact, *fitting):
-        try:
-            return converted(value, hint)
-        except TypeError:
-            continue
-    raise TypeError
+    return found if isinstance(found, dict) or _is_plain(found) else value

@@ -59,7 +59,7 @@ def options(group):
         *(("optimizer.lr=abc", "abc"), ("training.mixup=[1]", "1"), ("trainer.max_epochs=0.5", "int or null")),
         # What does not suit the net, the data or the machine.
         ("net.channels=[0,4,8,8]", "[0, 4, 8, 8]"),
-        ("net.stage_dropout=[2,0,0,0]", "[2, 0, 0, 0]"),
+        ("net.stage_dropout=[2,0,0,0]", "[2.0, 0.0, 0.0, 0.0]"),
         ("preprocessing.size=8", "preprocessing.size=8"),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.crop=fce", "data.crop='fce'"),

@@ -142,7 +142,7 @@ def test_without_affectnet_or_a_folder_for_outputs_it_says_how_to_get_it(refused
         (["scheduler=plateau", "scheduler.monitor=val/acuracy"], "scheduler.monitor=val/acuracy"),
         (["trainer.precision=8"], "trainer.precision=8"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: expected at most trainer.max_epochs=1"),
-        (["callbacks.ema.decay=1"], "callbacks.ema.decay=1: expected"),
+        (["callbacks.ema.decay=1"], "callbacks.ema.decay=1.0: expected"),
         (["callbacks.best.keep=first"], "callbacks.best.keep='first': expected best"),
         (["callbacks.best.keep=last", "callbacks=[default,early_stopping]"], "early stopping lets the val split"),
         (["callbacks.best.keep=last", "trainer.max_epochs=3"], "expected a divisor of trainer.max_epochs=3"),
