@@ -200,7 +200,7 @@ def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
 
 
 def converted(value: Any, hint: Any) -> Any:
-    """Convert a plain value to type `hint`: a whole float to int, a number to text; raise `TypeError` if it does not fit.
+    """Convert a value to type `hint`: a whole float to int, a number to text; raise `TypeError` if it does not fit.
 
     Where an object is expected, its spec is returned as it is: `emodet.models.build` judges it.
     """

@@ -1,7 +1,6 @@
 """Nets from plain data, and their cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -109,21 +108,11 @@ def strength(features: torch.Tensor) -> torch.Tensor:
     return features.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_WEAKEST)
 
 
-@dataclass(frozen=True, slots=True)
-class NetCost:
-    """Number of trainable parameters, and of multiply-adds per face in convolutions and matrix products."""
+def net_cost(net: nn.Module, size: int) -> tuple[int, int]:
+    """Return the trainable parameters, and the multiply-adds per face of `size` pixels in convolutions and products.
 
-    parameters: int
-    multiply_adds: int
-    size: int
-
-    def __str__(self) -> str:
-        work = self.multiply_adds / 1e9
-        return f"{self.parameters:,} trainable parameters, {work:.3g} G multiply-adds for a face of {self.size} px"
-
-
-def net_cost(net: nn.Module, size: int) -> NetCost:
-    """Count on a crop of `size` pixels, without changing the net or the random state."""
+    Counting changes neither the net nor the random state.
+    """
     was_training, device = net.training, next(net.parameters()).device
     net.eval()
     try:
@@ -131,8 +120,4 @@ def net_cost(net: nn.Module, size: int) -> NetCost:
             net(torch.zeros(1, 3, size, size, device=device))
     finally:
         net.train(was_training)
-    return NetCost(
-        parameters=sum(each.numel() for each in net.parameters() if each.requires_grad),
-        multiply_adds=counter.get_total_flops() // 2,
-        size=size,
-    )
+    return sum(each.numel() for each in net.parameters() if each.requires_grad), counter.get_total_flops() // 2

@@ -79,7 +79,8 @@ def describe_run(
         paths = [str(teacher.file.resolve()) for teacher in teachers]
         values = {**values, "distillation": {**values["distillation"], "teachers": paths}}
     run.write_config(values, places=data.places(), corrections=data.corrections)
-    cost, splits = net_cost(classifier.net, data.preprocessing.size), data.splits
+    size, splits = data.preprocessing.size, data.splits
+    parameters, multiply_adds = net_cost(classifier.net, size)
     choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
     facts: dict[str, Any] = {
         **provenance(),
@@ -102,8 +103,8 @@ def describe_run(
             "dropped": dict(splits.dropped),
         },
         "splits": {"val": splits.val_name, "test": splits.test_name},
-        "trainable_parameters": cost.parameters,
-        "multiply_adds": cost.multiply_adds,
+        "trainable_parameters": parameters,
+        "multiply_adds": multiply_adds,
         "threads": torch.get_num_threads(),
         "num_workers": data.num_workers,
         "process": os.getpid(),
@@ -121,8 +122,11 @@ def describe_run(
     if splits.val_name == splits.test_name:
         measured = f"{len(splits.test):,} val and test ({splits.test_name})"
     measured = measured.replace("val (val)", "val").replace("test (test)", "test")
-    title = data.pack.manifest["title"]
-    log.info("%s: %s training, %s faces; %s; run folder: %s", title, f"{len(splits.train):,}", measured, cost, run.path)
+    log.info(
+        "%s: %s training, %s faces; %s trainable parameters, %.3g G multiply-adds for a face of %d px; run folder: %s",
+        *(data.pack.manifest["title"], f"{len(splits.train):,}", measured, f"{parameters:,}"),
+        *(multiply_adds / 1e9, size, run.path),
+    )
 
 
 def draw_curves(run: RunFolder) -> None:

@@ -60,29 +60,28 @@ def test_biases_before_a_batch_norm_have_a_gradient_of_zero_and_the_others_are_t
 
 def test_the_net_as_published_and_its_stages_and_dropouts_must_fit():
     net = ResidualCNN()
-    cost = net_cost(net, 96)
-    assert cost.parameters == 1_976_072
+    parameters, multiply_adds = net_cost(net, 96)
+    assert parameters == 1_976_072
     assert sum(each.numel() for name, each in net.named_buffers() if "running" in name) == 3_008
-    assert round(cost.multiply_adds / 1e9, 3) == 0.815
-    assert all(part in str(cost) for part in ("1,976,072", "0.815 G", "96 px"))
+    assert round(multiply_adds / 1e9, 3) == 0.815
     with pytest.raises(EmodetError, match=r"net\.channels=\[8, 8\].*net\.stage_dropout=\[0\.1\].*equally long"):
         ResidualCNN(channels=[8, 8], stage_dropout=[0.1])
 
 
 def test_a_multiply_add_is_one_biases_and_norms_are_none_and_counting_leaves_no_trace():
     body = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    assert net_cost(nn.Sequential(*body, nn.Linear(5, 2)), 8).multiply_adds == 8 * 8 * 5 * 3 * 9 + 5 * 2
+    assert net_cost(nn.Sequential(*body, nn.Linear(5, 2)), 8)[1] == 8 * 8 * 5 * 3 * 9 + 5 * 2
     net = ResidualCNN(channels=(4, 4, 8, 8), features=8).train()
     net.head[1].weight.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    cost = net_cost(net, 32)
+    parameters, _ = net_cost(net, 32)
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training
     assert all(module.training for module in net.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    assert cost.parameters == sum(each.numel() for each in net.parameters()) - net.head[1].weight.numel()
+    assert parameters == sum(each.numel() for each in net.parameters()) - net.head[1].weight.numel()
 
 
 def test_with_mirror_both_images_have_the_mean_logits_in_evaluation_mode():
