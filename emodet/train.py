@@ -101,7 +101,7 @@ def fit(
 
 def how_to_continue(stop: Interrupted, run: RunFolder) -> str:
     """Return the hint how to continue after a signal."""
-    if stop.checkpoint is None:
+    if not run.last.is_file():
         return " before the first checkpoint"
     if stop.requeued:
         return f"; SLURM runs the job again, in {run.path}"

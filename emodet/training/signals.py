@@ -24,12 +24,12 @@ _REPEATED_S = 3.0
 class Interrupted(BaseException):
     """Raised when a signal stops the training.
 
-    Not an `Exception`, so that no code between training loop and command handles it as a failure. `checkpoint` is the
-    checkpoint to resume from, if any; `requeued` is whether SLURM runs the job again.
+    Not an `Exception`, so that no code between training loop and command handles it as a failure. `requeued` is whether
+    SLURM runs the job again.
     """
 
-    def __init__(self, signal_number: int, checkpoint: Path | None, requeued: bool = False) -> None:
-        self.signal_number, self.checkpoint, self.requeued = signal_number, checkpoint, requeued
+    def __init__(self, signal_number: int, requeued: bool = False) -> None:
+        self.signal_number, self.requeued = signal_number, requeued
         super().__init__(signal.Signals(signal_number).name)
 
     @property
@@ -57,7 +57,6 @@ class StopOnSignal(L.Callback):
             self._before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._last = RunFolder(Path(trainer.default_root_dir)).last
         for number in self._before:
             signal.signal(number, self._note)
 
@@ -80,7 +79,7 @@ class StopOnSignal(L.Callback):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._restore()
         if self._received:  # after `on_train_end`
-            raise Interrupted(self._received, self._saved())
+            raise Interrupted(self._received)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore()
@@ -89,7 +88,7 @@ class StopOnSignal(L.Callback):
         if self._received:
             # torchrun and SLURM forward signals that the whole group received; only a user presses Ctrl-C twice.
             if number == signal.SIGINT or monotonic() - self._received_at > _REPEATED_S:
-                raise Interrupted(number, self._saved())
+                raise Interrupted(number)
             return
         self._received, self._received_at = number, monotonic()
         # Not `print`, which the signal may have interrupted; only one rank writes.
@@ -105,12 +104,9 @@ class StopOnSignal(L.Callback):
         if not number:
             return
         if save:
-            trainer.save_checkpoint(self._last, weights_only=False)
+            trainer.save_checkpoint(RunFolder(Path(trainer.default_root_dir)).last, weights_only=False)
         requeued = trainer.is_global_zero and number not in (signal.SIGINT, signal.SIGTERM) and _requeue()
-        raise Interrupted(number, self._saved(), requeued)
-
-    def _saved(self) -> Path | None:
-        return self._last if self._last.is_file() else None
+        raise Interrupted(number, requeued)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
