@@ -79,8 +79,7 @@ def describe_run(
         paths = [str(teacher.file.resolve()) for teacher in teachers]
         values = {**values, "distillation": {**values["distillation"], "teachers": paths}}
     run.write_config(values, places=data.places(), corrections=data.corrections)
-    size, splits = data.preprocessing.size, data.splits
-    parameters, multiply_adds = net_cost(classifier.net, size)
+    splits, (parameters, multiply_adds) = data.splits, net_cost(classifier.net, data.preprocessing.size)
     choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
     facts: dict[str, Any] = {
         **provenance(),
@@ -125,7 +124,7 @@ def describe_run(
     log.info(
         "%s: %s training, %s faces; %s trainable parameters, %.3g G multiply-adds for a face of %d px; run folder: %s",
         *(data.pack.manifest["title"], f"{len(splits.train):,}", measured, f"{parameters:,}"),
-        *(multiply_adds / 1e9, size, run.path),
+        *(multiply_adds / 1e9, data.preprocessing.size, run.path),
     )
 
 
