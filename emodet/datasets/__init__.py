@@ -1,1 +1,1 @@
-"""Readers of data sets on disk: one module per family, each lists samples."""
+"""Readers, which list the samples of data sets on disk: one module per family."""

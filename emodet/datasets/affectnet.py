@@ -1,4 +1,4 @@
-"""What all releases of AffectNet share: ids, published counts, the landmark order, marks for "not annotated".
+"""Common parts of all releases of AffectNet: ids, published counts, landmark order, values for "not annotated".
 
 Mollahosseini, Hasani, Mahoor: AffectNet, IEEE Transactions on Affective Computing 2017, tables 3 and 4.
 """
@@ -34,10 +34,10 @@ VALENCE_AROUSAL = tuple(zip(_MEAN_VALENCE, _MEAN_AROUSAL, strict=True))
 
 
 def five_points(numbers: npt.ArrayLike) -> Points | None:
-    """68 landmarks in iBUG order (x1, y1, …, x68, y68) to the five of a sample.
+    """Convert 68 landmarks in iBUG order (x1, y1, …, x68, y68) to the five landmarks of a sample.
 
-    Eye centres (means of points 37 to 42 and 43 to 48, counted from 1), nose tip (31), mouth corners (49, 55). None
-    where one of these is not finite.
+    Eye centres (means of points 37 to 42 and 43 to 48, counted from 1), nose tip (31), mouth corners (49, 55). Returns
+    None if one of them is not finite.
     """
     points = np.reshape(np.array(numbers, dtype=np.float64), (68, 2))
     with np.errstate(all="ignore"):
@@ -46,7 +46,7 @@ def five_points(numbers: npt.ArrayLike) -> Points | None:
 
 
 def valence_and_arousal(valence: float, arousal: float) -> tuple[float, float] | tuple[None, None]:
-    """Both, or neither: -2 marks a face for which they were not annotated, NaN stands for an empty cell."""
+    """Return both values, or None for both if one is outside -1 to 1: -2 (not annotated) or NaN (an empty cell)."""
     return (valence, arousal) if abs(valence) <= 1 and abs(arousal) <= 1 else (None, None)
 
 

@@ -18,7 +18,7 @@ from emodet.errors import EmodetError
 _BOX = ("face_x", "face_y", "face_width", "face_height")
 _COLUMNS = ("subdirectory_filepath", *_BOX, "facial_landmarks", "expression", "valence", "arousal")
 
-# Where people's copies have the lists, the original place first.
+# Places of the lists in common copies, the original one first.
 _MANUAL = (
     *("Manually_Annotated_file_lists", "Manually_Annotated/Manually_Annotated_file_lists", "Manually_Annotated"),
     *("", "label", "labels"),
@@ -38,7 +38,7 @@ _ROW = re.compile(
 )
 _TWO_LABELS = "listed with two labels"
 
-# Pictures of the two parts lie in folders of their own; a key must not mean one in each.
+# Pictures of the two parts are in separate folders; a key must not exist in both.
 _AUTOMATIC_PREFIX = "automatic/"
 
 # Attributes of a `Sample` after key and split.
@@ -51,18 +51,18 @@ class AffectNetCsv(Reader):
 
     A list has the columns ``subDirectory_filePath``, ``face_x``, ``face_y``, ``face_width``, ``face_height``,
     ``facial_landmarks`` (136 numbers joined by ``;``), ``expression`` (0 to 10), ``valence`` and ``arousal`` (-2: not
-    annotated); in any order, or in this one without a header. Lists and pictures are searched for, since unpacking
-    decides the nesting. A sample's key is its ``subDirectory_filePath`` with forward slashes.
+    annotated), in any order, or in this order without a header. Lists and pictures are searched, because their nesting
+    depends on the unpacking. A sample's key is its ``subDirectory_filePath`` with forward slashes.
 
-    The stored pictures are already cut out around a face with about 15 % to spare; the box is the face inside. It never
-    begins above or left of the picture; its far side is not checked. A picture that is in both lists stays a validation
-    face; one that a list has with two labels is left out.
+    The stored pictures are crops with a margin of about 15 % around the face; the box is the face. It never begins
+    above or left of the picture; its right and lower sides are not checked. A picture in both lists is a validation
+    face; a picture with two labels in a list is left out.
 
     Args:
-        automatic: Train on the automatically annotated part, whose labels were made by a net, instead of the manually
-            annotated one. The validation faces stay the manual ones.
-        keep_none: Keep faces that show none of the eight emotions, with ``emotion=None``, for valence and arousal.
-        landmarks: Read the 68 landmarks and keep five points; takes several times as long.
+        automatic: Whether to train on the automatically annotated part, with labels of a net, instead of the manually
+            annotated one. The validation faces are manually annotated in both cases.
+        keep_none: Whether to keep faces with none of the eight emotions, as ``emotion=None``, for valence and arousal.
+        landmarks: Whether to read the 68 landmarks and keep five points; takes several times as long.
     """
 
     name = "affectnet_csv"
@@ -88,7 +88,7 @@ class AffectNetCsv(Reader):
 
     @classmethod
     def fits(cls, file: Path) -> bool:
-        """Whether it has this release's header, whole or damaged, or begins with a row of it: a path, then numbers."""
+        """Return whether a file has this release's header, possibly damaged, or begins with a path and numbers."""
         line = first_line(file)
         return "subdirectory" in line.lower() or _ROW.match(line) is not None or damaged_or_has(file, _COLUMNS)
 
@@ -120,11 +120,11 @@ class AffectNetCsv(Reader):
         return samples
 
     def _lists(self, listing: Listing) -> dict[str, Path]:
-        """The CSV file of each split, validation first."""
+        """Return the CSV file of each split, validation first."""
         lists = {}
         for split, kind in {"val": "validation", "train": "automatic" if self.automatic else "training"}.items():
             there = list(_paths(self.base, kind))
-            # One that is not understood is read as well, for an error that names it.
+            # Files in another format are read too, so that an error names them.
             fitting = [path.relative_to(self.base) for path in there if self.fits(path)] or there[:1]
             if not fitting:
                 listing.notes.append(f"There is no {_LISTS[kind][1][0]}, so no {split} faces.")
@@ -145,7 +145,7 @@ class AffectNetCsv(Reader):
         return lists
 
     def _faces(self, listing: Listing, path: Path, split: str) -> Iterator[tuple[str, int, _Face | str]]:
-        """Key and label of each row, and its face or the reason why it is left out."""
+        """Yield key and label of each row, and its face or the reason why it is left out."""
         read = [name for name in _COLUMNS if self.landmarks or name != "facial_landmarks"]
         rows = CsvRows(path, (_COLUMNS[0], "expression"), read, positional=_COLUMNS, delimiter=",")
         has_box, has_valence = rows.require_together(*_BOX), rows.require_together("valence", "arousal")
@@ -177,7 +177,7 @@ class AffectNetCsv(Reader):
 
 
 def _label(text: str, rows: CsvRows) -> int:
-    """AffectNet's id 0 to 10, also where a file that was saved again has it as ``3.0``."""
+    """Parse AffectNet's id 0 to 10; files that were saved again can contain ``3.0``."""
     value = _number(text, rows)
     if value not in range(len(affectnet.CLASS_NAMES)):
         raise rows.error(f"expression={text!r} is not an id from 0 to {len(affectnet.CLASS_NAMES) - 1}")
@@ -185,7 +185,7 @@ def _label(text: str, rows: CsvRows) -> int:
 
 
 def _number(text: str, rows: CsvRows) -> float:
-    """A number, NaN where the cell is empty or NULL."""
+    """Parse a number; NaN for an empty cell or NULL."""
     try:
         value = float(text)
     except ValueError:

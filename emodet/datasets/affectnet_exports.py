@@ -1,4 +1,4 @@
-"""AffectNet as 96×96 pictures: class folders with a `labels.csv` that disagrees with them, and an export for YOLO."""
+"""AffectNet as 96×96 pictures: class folders with a `labels.csv` of different labels, and a YOLO export."""
 
 import functools
 import math
@@ -25,14 +25,14 @@ _PUBLISHED_YOLO = {"train": 17_101, "val": 5_406, "test": 2_755}
 class LabelsCsv(Reader):
     """`labels.csv` with the columns ``pth`` (``anger/image0000006.jpg``) and ``label``, and class folders of pictures.
 
-    The folder is AffectNet's class; the csv's label was made by a net. A note tells how often they agree. The column
-    ``relFCs`` is a share of the pixels' variance and no confidence: it is not read. The same base name occurs in
-    several folders, so a picture's key is its whole path, with the split around it where there are ``Train/`` and
-    ``Test/``; the csv may leave those out, and their class folders may be capitalised. Without them all faces are
-    training faces, as there is no official split.
+    The folder is AffectNet's class; the label in the csv was made by a net. A note states how often they agree. The
+    column ``relFCs`` is a share of the pixels' variance and not a confidence: it is not read. The same base name occurs
+    in several folders, so a picture's key is its whole path, including the split if there are ``Train/`` and ``Test/``.
+    The csv may omit the split, and its class folders may be capitalised. Without splits all faces are in train, because
+    there is no official split.
 
     Args:
-        label_source: Whether the ``csv`` or the ``folder`` decides.
+        label_source: Source of the labels, ``csv`` or ``folder``.
     """
 
     name = "labels_csv"

@@ -24,15 +24,15 @@ _WHOLE_PICTURE = (0.0, 0.0, 224.0, 224.0)
 class AffectNetNpy(Reader):
     """AffectNet 2021 ("AffectNet-8"): ``train_set`` and ``val_set``, each with ``images`` and ``annotations``.
 
-    ``<N>_exp.npy`` holds the emotion, ``_val`` and ``_aro`` valence and arousal, each as text ("3", "-0.48"), and
-    ``_lnd`` 68 landmarks in the 224×224 picture. Copies that hold numbers, or shape (1,), are read as well. An
-    ``affectnet.csv`` in the root holds another machine's paths and is not read. Nothing is unpickled.
+    ``<N>_exp.npy`` contains the emotion, ``_val`` and ``_aro`` valence and arousal, each as text ("3", "-0.48"), and
+    ``_lnd`` 68 landmarks in the 224×224 picture. Numbers, and arrays of shape (1,), are accepted too. An
+    ``affectnet.csv`` in the root contains paths of another machine and is not read. Files are never unpickled.
 
     Samples are ordered by the number in the file name. The pictures are face crops, so there is no box.
 
     Args:
-        landmarks: Read ``_lnd`` as well and keep five points. The whole picture then becomes the box, so that a crop
-            can be turned upright by the eyes.
+        landmarks: Whether to read ``_lnd`` and keep five points. The box is then the whole picture, so that a crop can
+            be rotated upright by the eyes.
     """
 
     name = "affectnet_npy"
@@ -52,7 +52,7 @@ class AffectNetNpy(Reader):
         )
 
     def sort_key(self, sample: Sample) -> Any:
-        """By number: 2 before 10, and names that are no numbers after all numbers."""
+        """Return the sort key of a file name: by number, 2 before 10; other names after all numbers."""
         folder, _, name = sample.key.rpartition("/")
         stem = name.rpartition(".")[0]
         is_number = stem.isascii() and stem.isdigit() and len(stem) < 20
@@ -71,7 +71,7 @@ class AffectNetNpy(Reader):
         return samples
 
     def _face(self, file: Path) -> tuple[str, dict[str, Any]]:
-        """Class name, and what else is known of a `Sample`."""
+        """Return the class name, and further fields of a `Sample`."""
         stem = str(file)[: -len(_EXPRESSION)]
         (number,) = _read(str(file), 1)
         if number not in range(len(affectnet.CLASS_NAMES)):
@@ -93,14 +93,14 @@ def _read(path: str, count: int, default: float | None = None) -> Sequence[float
 
 
 def read_numbers(data: bytes, count: int, name: str) -> list[float]:
-    """The `count` numbers, in whatever shape, of an npy file that holds numbers or text; `name` names it in errors.
+    """Read `count` numbers, in any shape, from an npy file of numbers or text, without unpickling.
 
-    Nothing is unpickled.
+    Errors contain `name`.
     """
     with errors_of(name, "holds something else than numbers", ValueError, SystemError):
         try:
             found = npy.read_array(io.BytesIO(data), allow_pickle=False)
-        except Exception:  # for a damaged header numpy raises whatever its parsers do
+        except Exception:  # numpy's header parsers raise various exceptions
             raise EmodetError("not an npy file of numbers or text, or cut off") from None
         if found.dtype.kind not in "biufSU":
             raise EmodetError(f"holds {found.dtype} where numbers or text were expected")

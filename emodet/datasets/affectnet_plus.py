@@ -1,4 +1,4 @@
-"""AffectNet+: pictures with one JSON file each, which holds a person's label, soft labels and a difficulty."""
+"""AffectNet+: pictures with one JSON file each, with human label, soft label and difficulty."""
 
 import json
 import math
@@ -30,16 +30,16 @@ class AffectNetPlus(Reader):
 
     Each ``annotations/<N>.json`` has the keys ``human-label`` (AffectNet's id 0 to 10, or null), ``soft-label`` (eight
     numbers in AffectNet's order), ``subset`` (0 easy, 1 challenging, 2 difficult) and ``meta-data`` with valence and
-    arousal. Keys are compared without case, and with hyphen, underscore and space alike; numbers may be text. Soft
+    arousal. Keys are compared without case; hyphen, underscore and space are equivalent; numbers can be text. Soft
     labels that do not sum to 1 are scaled, and counted in a note. Landmarks are not read.
 
-    Written after the release's description (Fard et al. 2024, arXiv 2410.22506) and not tried on the release itself.
-    Whether its pictures are face crops of one size is not known: they are taken as they are, without a box.
+    Written from the description of the release (Fard et al. 2024, arXiv 2410.22506) and not tried on the release.
+    It is unknown whether its pictures are face crops of one size: they are used unchanged, without a box.
 
     Args:
-        no_human: Train also on the faces that no person labelled. They have soft labels but no emotion, so only
-            ``data.labels=soft`` learns from them.
-        subset: ``all``, or only the faces that are ``easy``, ``challenging`` or ``difficult``.
+        no_human: Whether to train on faces without a human label too. They have soft labels but no emotion, so they are
+            used only with ``data.labels=soft``.
+        subset: ``all``, or only ``easy``, ``challenging`` or ``difficult`` faces.
     """
 
     name = "affectnet_plus"
@@ -62,7 +62,7 @@ class AffectNetPlus(Reader):
 
     @classmethod
     def base_of(cls, root: Path, *, named: bool = False) -> Path | None:
-        # The root may also be one of the two parts.
+        # The root can also be one of the two parts.
         if root.name in (_HUMAN, _NO_HUMAN) and cls.matches(root.parent):
             return root.parent
         return super().base_of(root, named=named)
@@ -110,7 +110,7 @@ class AffectNetPlus(Reader):
 
 class _Face(NamedTuple):
     subset: str
-    total: float  # of the soft label as given
+    total: float  # sum of the soft label in the file
     emotion: int | None
     soft_label: tuple[float, ...] | None
     valence: float | None
@@ -139,7 +139,7 @@ def _read(path: Path) -> _Face:
 
 
 def _shares(value: object) -> list[float]:
-    """The soft label as given, empty where there is none."""
+    """Return the soft label in the file, or an empty tuple."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -153,7 +153,7 @@ def _shares(value: object) -> list[float]:
 
 
 def _number(values: Mapping[str, Any], key: str, allowed: range | None = None) -> float:
-    """A number, also as text; NaN for null."""
+    """Parse a number, possibly given as text; NaN for null."""
     value = values.get(key)
     if value is None or (isinstance(value, str) and value.strip().lower() in ("", "null", "none", "nan")):
         return math.nan

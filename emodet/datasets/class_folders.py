@@ -1,4 +1,4 @@
-"""Pictures in one folder per class, named or numbered; CK+48 and JAFFE, whose file names hold the person."""
+"""Pictures in one folder per class, named or numbered; CK+48 and JAFFE, whose file names contain the person."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,20 +22,20 @@ _JAFFE_PUBLISHED = {"all": 213}
 
 @dataclass(kw_only=True, eq=False)
 class ClassFolders(Reader):
-    """Class folders inside ``train``, ``val`` (also ``valid``) and ``test``, or without a split: then all is training.
+    """Class folders in ``train``, ``val`` (or ``valid``) and ``test``, or without splits: then all faces are in train.
 
-    Class folders are named in any known way (``happy``, ``Happiness``, ``1_happy``) or numbered: 0 to 7 are AffectNet's
-    ids (8 to 10 are counted and left out), 1 to 7 without 0 are RAF-DB's. Pictures may lie in folders below the class
-    folder, also behind links. A sample's key is the picture's path below the root. Pictures in formats that are not
-    read, links that lead nowhere and pictures outside the class folders are counted and named.
+    Class folders have any known name (``happy``, ``Happiness``, ``1_happy``) or a number: 0 to 7 are AffectNet's ids
+    (8 to 10 are counted and left out), 1 to 7 without 0 are RAF-DB's. Pictures can be in subfolders of a class folder,
+    also behind links. A sample's key is the picture's path below the root. Pictures in unsupported formats, broken
+    links and pictures outside the class folders are counted and named.
 
-    Where the reader is named (``data=class_folders``), folders of any other names are classes of one's own; emotions
-    among them only if ``data.classes`` names the classes.
+    If the reader is chosen explicitly (``data=class_folders``), folders with other names are the user's own classes;
+    emotions among them need ``data.classes``.
 
-    FER2013 as class folders has both of its test parts merged into ``test``, 7,178 faces.
+    In FER2013 as class folders, ``test`` contains both test parts, 7,178 faces.
 
     Args:
-        order: What numbered folders mean: ``auto``, ``affectnet``, ``alphabetical``, ``ferplus``, ``fer2013``,
+        order: Meaning of numbered folders: ``auto``, ``affectnet``, ``alphabetical``, ``ferplus``, ``fer2013``,
             ``rafdb`` (from 1).
     """
 
@@ -95,7 +95,7 @@ class ClassFolders(Reader):
         listing.leave_out("outside the class folders", outside)
 
     def _meaning(self, listing: Listing, pictures: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, str]:
-        """The class name of each folder; sets the listing's classes where they are one's own."""
+        """Return the class name of each folder; set the listing's classes if they are the user's own."""
         where, own = f"class folders in {self.base}", None
         if self.takes_own_classes and self.order == "auto":
             own = own_classes({label: where for (_, label), paths in pictures.items() if paths}, self.named_classes)
@@ -107,14 +107,14 @@ class ClassFolders(Reader):
         return meaning
 
     def subject_of(self, _path: str) -> str | None:
-        """Who a picture shows, where its path below the class folder has that."""
+        """Return the person in a picture, if its path below the class folder contains the person."""
         return None
 
 
 class CkPlus48(ClassFolders):
     """Class folders of pictures called ``S010_004_00000017.png``: person, sequence, frame.
 
-    Three frames of one sequence are near-copies of each other, so the person (``S010``) is the subject. The set has no
+    Three frames of one sequence are nearly identical, so the person (``S010``) is the subject. The data set has no
     official split and no neutral faces.
 
     Lucey et al. 2010, The Extended Cohn-Kanade Dataset: 327 labelled sequences, of which CK+48 has three frames each.
@@ -141,8 +141,8 @@ class CkPlus48(ClassFolders):
 class Jaffe(Reader):
     """Pictures called ``KA.AN1.39.tiff``, in one folder or in class folders: the person KA shows anger.
 
-    The code in the name decides, not the folder. The person is the subject, since each shows an expression three or
-    four times. The set has no official split.
+    The label is the code in the name, not the folder. The person is the subject, because each shows an expression three
+    or four times. The data set has no official split.
 
     Lyons et al. 1998, Coding Facial Expressions with Gabor Wavelets: 213 pictures.
     """
@@ -154,7 +154,7 @@ class Jaffe(Reader):
     @classmethod
     def matches(cls, folder: Path) -> bool:
         inside = folders_in(folder)
-        # Where there is but one folder, that one is the base, so that keys are the same however it was unpacked.
+        # A single folder is the base, so that keys do not depend on the unpacking.
         places = ["", *inside[:100]] if len(inside) > 1 else [""]
         return any(any(map(_JAFFE_NAME.fullmatch, names_in(folder / place, _SOME))) for place in places)
 
@@ -166,7 +166,7 @@ class Jaffe(Reader):
             code = _JAFFE_NAME.fullmatch(name)
             if code is None:
                 others.append(path)
-            elif name.upper() in seen:  # copies have the same pictures in one folder and in class folders
+            elif name.upper() in seen:  # some copies contain the pictures in one folder and in class folders
                 listing.left_out["same name as another picture"] += 1
             else:
                 seen.add(name.upper())
@@ -177,5 +177,5 @@ class Jaffe(Reader):
 
 
 def _places(base: Path) -> list[Path]:
-    """Where class folders may lie: at the top, or in a split."""
+    """Return the folders that can contain class folders: the root and the splits."""
     return [base, *(base / first for first, *_ in split_folders(base).values())]

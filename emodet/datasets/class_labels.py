@@ -1,4 +1,4 @@
-"""What the names and numbers mean by which people label classes in folders and lists."""
+"""Meaning of names and numbers of classes in folders and lists."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,13 +20,13 @@ ORDERS: Mapping[str, Mapping[int, str]] = {
 
 
 def class_named(text: str, where: str) -> str:
-    """One of `EMOTIONS` or `NOT_EMOTIONS` for a class name; `where` names its place in an error."""
+    """Map a class name to one of `EMOTIONS` or `NOT_EMOTIONS`; `where` is its place, for errors."""
     with errors_of(where):
         return emotion_name(text)
 
 
 def is_class_label(label: str) -> bool:
-    """Whether it could denote a class: a known name, or a number from 0 to 10."""
+    """Return whether a text can denote a class: a known name, or a number from 0 to 10."""
     if _is_number(label):
         return int(label) in ORDERS["affectnet"]
     with suppress(EmodetError):
@@ -35,9 +35,9 @@ def is_class_label(label: str) -> bool:
 
 
 def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str, str], list[str]]:
-    """One of `EMOTIONS` or `NOT_EMOTIONS` for each label of a data set; where they are numbers, a note spells them out.
+    """Map each label of a data set to one of `EMOTIONS` or `NOT_EMOTIONS`; add a note about the meaning of numbers.
 
-    All labels are considered together, since a number alone means nothing: with ``order="auto"``, numbers from 0 are
+    The labels are interpreted together, because a single number is ambiguous: with ``order="auto"``, numbers from 0 are
     AffectNet's ids, and 1 to 7 without 0 are RAF-DB's. Names need no order.
     """
     words = sorted(set(labels))

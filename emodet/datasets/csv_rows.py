@@ -1,4 +1,4 @@
-"""Rows of CSV files and lines of text lists; whatever does not fit is an error that names file and line."""
+"""Rows of CSV files and lines of text lists; errors contain file and line."""
 
 import csv
 import itertools
@@ -17,18 +17,18 @@ _HEAD_BYTES = 1 << 16
 class CsvRows:
     """The rows of a CSV file.
 
-    Understands commas, semicolons, tabs or bars as delimiters, Excel's ``sep=;`` line, quoted cells, UTF-8, and UTF-16
-    with a byte-order mark, a header that starts with ``#``, spaces around names and cells, columns in any order, and
-    further columns. Names are compared in lower case.
+    Accepts commas, semicolons, tabs or bars as delimiters, Excel's ``sep=;`` line, quoted cells, UTF-8, UTF-16 with a
+    byte-order mark, a header that starts with ``#``, spaces around names and cells, columns in any order, and
+    additional columns. Names are compared in lower case.
 
     Args:
-        path: The file.
-        required: The columns that must be there, in lower case.
-        optional: Columns that may be there.
-        aliases: Other name → column, tried in this order where the column itself is missing.
-        positional: All columns of a file whose first line is no header: that is so where none of `required` is in the
-            first line and its number of cells fits (one more cell is an index at the start).
-        delimiter: The only one to accept; by default the most frequent one in the header.
+        path: Path of the file.
+        required: Required columns, in lower case.
+        optional: Optional columns.
+        aliases: Column by alternative name, tried in this order if the column itself is missing.
+        positional: All columns of a file without a header. A file has no header if its first line contains none of
+            `required` and has this number of cells (one more cell is an index at the start).
+        delimiter: The only accepted delimiter; by default the most frequent one in the header.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class CsvRows:
         positional: Sequence[str] = (),
         delimiter: str | None = None,
     ) -> None:
-        self.path, self.line = path, 1  # the line that was read last
+        self.path, self.line = path, 1  # the last line that was read
         with errors_of(path, "cannot be read as CSV", OSError, csv.Error):
             names, self._delimiter, before = _header(path, delimiter)
         there = ", ".join(filter(None, names))[:200] or "no names"
@@ -60,12 +60,12 @@ class CsvRows:
             )
         if twice := [name for name in wanted if names.count(name) > 1]:
             raise EmodetError(f"{path}: the header has {', '.join(twice)} more than once")
-        self.columns = {name: names.index(name) for name in wanted if name in names}  # their places
-        self.others = tuple(name for name in names if name and name not in wanted)  # that are not read
+        self.columns = {name: names.index(name) for name in wanted if name in names}  # their indices
+        self.others = tuple(name for name in names if name and name not in wanted)  # columns that are not read
         self.width = len(names)
 
     def require_together(self, *columns: str) -> bool:
-        """Whether these columns are there; all of them or none must be."""
+        """Return whether these columns exist; raises `EmodetError` if only some of them do."""
         lacking = [name for name in columns if name not in self.columns]
         if lacking and len(lacking) < len(columns):
             raise EmodetError(
@@ -74,7 +74,7 @@ class CsvRows:
         return not lacking
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """The cells of each row by column name, stripped; blank lines are skipped."""
+        """Yield the stripped cells of each row by column name; blank lines are skipped."""
         lines = itertools.islice(_lines(self.path), self._skipped, None)
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         found = False
@@ -95,23 +95,23 @@ class CsvRows:
 
     @property
     def where(self) -> str:
-        """The place of the row that was read last, as an error names it."""
+        """Return file and line of the last row, for errors."""
         return f"{self.path}, line {self.line}"
 
     def number(self, text: str, name: str = "cell") -> float:
-        """A cell of this name as a number."""
+        """Parse a cell as a number; errors contain its column `name`."""
         try:
             return float(text)
         except ValueError:
             raise self.error(f"{name}={text[:40]!r} is not a number") from None
 
     def error(self, what: str) -> EmodetError:
-        """An error about the row that was read last."""
+        """Return an error about the last row."""
         return EmodetError(f"{self.where}: {what}")
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a text file that are not blank, stripped, each with its place for an error."""
+    """Yield the stripped lines of a text file, without blank ones, each with its place for errors."""
     found = False
     for number, line in enumerate(_lines(path), start=1):
         if text := line.strip():
@@ -122,17 +122,17 @@ def text_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def header_of(path: Path) -> tuple[str, ...]:
-    """The column names of a CSV file in lower case; empty where there are none or it cannot be read."""
+    """Return the column names of a CSV file in lower case; empty if there are none or the file cannot be read."""
     with suppress(OSError, csv.Error):
         return tuple(_header(path)[0])
     return ()
 
 
 def damaged_or_has(path: Path, columns: Sequence[str]) -> bool:
-    """Whether a CSV file that is called as a release calls it is that release's, readable or damaged.
+    """Return whether a CSV file with the name of a release's file belongs to that release, even if it is damaged.
 
-    A file with a readable header and none of the columns belongs to something else. One that is empty, is not text, or
-    has some of the columns only is the release's, so that its reader reports the fault.
+    A file with a readable header and none of the columns does not belong to it. A file that is empty, is not text, or
+    has only some of the columns does, so that the reader reports the error.
     """
     if not path.is_file():
         return False
@@ -141,12 +141,12 @@ def damaged_or_has(path: Path, columns: Sequence[str]) -> bool:
 
 
 def first_line(path: Path) -> str:
-    """The first line of a text file without its end and byte-order mark; undecodable bytes become U+FFFD."""
+    """Return the first line of a text file without byte-order mark and line end; undecodable bytes become U+FFFD."""
     return _start(path)[1][0]
 
 
 def _start(path: Path) -> tuple[str, list[str]]:
-    """Encoding, first two lines, and the rest of the beginning of a text file."""
+    """Return encoding, first two lines, and the rest of the beginning of a text file."""
     with path.open("rb") as file:
         start = file.read(_HEAD_BYTES)
     encoding = encoding_of(start)
@@ -165,7 +165,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _header(path: Path, delimiter: str | None = None) -> tuple[list[str], str, int]:
-    """Names in lower case, delimiter, and the number of lines before (Excel's ``sep=;``)."""
+    """Return names in lower case, delimiter, and the number of lines before the header (Excel's ``sep=;``)."""
     first, *following = _start(path)[1]
     separator = re.fullmatch(r"""["']?sep=(.)["']?""", first.rstrip(" "), re.IGNORECASE)
     line = following[0] if separator and following else first

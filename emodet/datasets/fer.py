@@ -1,4 +1,4 @@
-"""FER2013, 48×48 grey faces as numbers in a CSV file, and FER+, the same faces with ten people's votes each.
+"""FER2013, 48×48 grey faces as numbers in a CSV file, and FER+, the same faces with the votes of ten people each.
 
 Goodfellow et al. 2013 (arXiv 1307.0414) for the pictures, Barsoum et al. 2016 (arXiv 1608.01041) for the votes.
 """
@@ -24,7 +24,7 @@ from emodet.emotions import EMOTIONS, FER2013_ORDER, FERPLUS_ORDER
 from emodet.errors import EmodetError, os_errors
 
 SPLITS: Mapping[str, str] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-"""FER2013's word for a split, to ours."""
+"""Split by its name in FER2013."""
 
 _PIXEL_COLUMNS = ("emotion", "usage", "pixels")
 _SIDE = 48
@@ -39,9 +39,9 @@ Votes = npt.NDArray[np.integer[Any]]
 
 
 class PixelReader(Reader):
-    """A reader whose pictures are rows of a CSV file of 300 MB, which is not held in memory.
+    """Base class of readers of pictures in rows of a CSV file of 300 MB, which is not loaded into memory.
 
-    A sample's key is the row's number from 0, its `Sample.file` the row's offset in bytes.
+    A sample's key is the number of its row from 0, its `Sample.file` the offset of the row in bytes.
     """
 
     def __post_init__(self) -> None:
@@ -53,8 +53,8 @@ class PixelReader(Reader):
         return self.listed_in
 
     def pixel_rows(self) -> Iterator[tuple[str, str, int]]:
-        """Emotion, Usage and offset of every row; one that does not fit, as the last one of a file that was cut off, is
-        an error.
+        """Yield emotion, Usage and offset of every row; an invalid row, such as the last one of a cut-off file, is an
+        error.
         """
         rows = CsvRows(self.pixels, _PIXEL_COLUMNS, delimiter=",")
         place = 0
@@ -79,7 +79,7 @@ class PixelReader(Reader):
         return self.pixels
 
     def encoded(self, sample: Sample) -> bytes:
-        """The picture as PNG, 48×48, grey."""
+        """Return the picture as PNG, 48×48, grey."""
         with self.pixels.open("rb") as file:
             file.seek(int(sample.file or 0))
             pixels = max(_cells(file.readline()), key=len)
@@ -91,10 +91,10 @@ class PixelReader(Reader):
 
 
 class Fer2013(PixelReader):
-    """`fer2013.csv`, or `icml_face_data.csv`, which is the same with spaces before the names of its columns.
+    """`fer2013.csv`, or `icml_face_data.csv`, which has spaces before its column names.
 
-    A sample's key is the row's number from 0, as FER+ counts. PublicTest is our val and PrivateTest our test. The root
-    may also be the file itself. The class folders in which FER2013 also goes round are read as class folders.
+    A sample's key is the number of its row from 0, as in FER+. PublicTest is val, PrivateTest is test. The root can be
+    the file itself. Copies of FER2013 as class folders are read with `ClassFolders`.
     """
 
     name = "fer2013"
@@ -124,13 +124,13 @@ class Fer2013(PixelReader):
 
 
 def majority(votes: Votes) -> Int64:
-    """The class of each row under FER+'s "majority" protocol: int64 (N,), 0 to 7, or -1 where there is none.
+    """Return the class of each row under FER+'s "majority" protocol: int64 (N,), 0 to 7, or -1 for none.
 
-    A single vote counts as noise and becomes 0; then the first of the ten columns with the most votes wins if it has
-    more than half of what is left and is one of the eight emotions (Barsoum et al. 2016, section 3). `votes` are
+    Single votes count as noise and become 0. The class is the first of the ten columns with the most votes, if it has
+    more than half of the remaining votes and is one of the eight emotions (Barsoum et al. 2016, section 3). `votes` are
     (N, 10), the eight emotions in the order of `EMOTIONS`, then "unknown" and "no face".
     """
-    kept = np.where(votes > 1, votes, 0).astype(np.int64)  # twice a small integer may not fit into its type
+    kept = np.where(votes > 1, votes, 0).astype(np.int64)  # int64, because doubling a small integer type can overflow
     top = kept.argmax(axis=1)
     clear = 2 * kept.max(axis=1) > kept.sum(axis=1)
     return np.where(clear & (top < len(EMOTIONS)), top, -1).astype(np.int64)
@@ -138,11 +138,11 @@ def majority(votes: Votes) -> Int64:
 
 @dataclass(kw_only=True, eq=False)
 class _Votes(Reader):
-    """Both forms: samples from votes. Faces without a majority have a soft label and no emotion.
+    """Samples from votes, for both formats of FER+. Faces without a majority have a soft label and no emotion.
 
     Args:
-        votes: ``as_given`` takes each vote into the soft label; ``without_single`` drops the votes that stand alone, as
-            the majority protocol does.
+        votes: ``as_given`` uses all votes for the soft label; ``without_single`` drops single votes, as in the majority
+            protocol.
     """
 
     choices = {"votes": ("as_given", "without_single")}  # noqa: RUF012
@@ -156,7 +156,7 @@ class _Votes(Reader):
     def samples_of(
         self, listing: Listing, keys: Sequence[str], files: Sequence[str], splits: Sequence[str], votes: Votes
     ) -> list[Sample]:
-        """Samples of N keys, `Sample.file`s and splits, and of (N, 10) votes as `majority` takes them."""
+        """Create samples from N keys, `Sample.file`s and splits, and (N, 10) votes in the order of `majority`."""
         emotions = majority(votes).tolist()
         counted = np.where(votes > 1, votes, 0) if self.votes == "without_single" else votes
         shares = counted[:, : len(EMOTIONS)].astype(np.float64)
@@ -213,9 +213,9 @@ class FerPlus(_Votes, ParquetReader):
 class FerPlusCsv(_Votes, PixelReader):
     """`fer2013new.csv` with ten votes a row, and `fer2013.csv` with the pictures in the same order of rows.
 
-    The two are joined by row and nothing else: image names repeat and are missing in places, and are no row numbers.
-    A sample's key is the row from 0, so it is the same face as in `Fer2013` and `FerPlus`. Each file may lie at the top
-    or one folder down.
+    The files are joined by row only, because image names are repeated or missing and are not row numbers. A sample's
+    key is the row from 0, which is the same face as in `Fer2013` and `FerPlus`. Each file is in the root or one folder
+    below.
     """
 
     name = "ferplus_csv"
@@ -245,7 +245,7 @@ class FerPlusCsv(_Votes, PixelReader):
         usages, votes, unnamed = [], [], 0
         for row in rows:
             cells = [row[name] for name in _VOTES]
-            # Ten people voted; three digits are more than enough.
+            # Ten people voted, so three digits are sufficient.
             if not all(cell.isascii() and cell.isdigit() and len(cell) < 4 for cell in cells):
                 raise rows.error("the vote columns must hold whole numbers from 0")
             usages.append(row["usage"])
@@ -269,10 +269,10 @@ class FerPlusCsv(_Votes, PixelReader):
 
 
 def _named(base: Path, name: str) -> list[Path]:
-    """The files of this name at the top and one folder down."""
+    """Return the files of this name in the root and one folder below."""
     return [base / folder / name for folder in ("", *folders_in(base)) if (base / folder / name).is_file()]
 
 
 def _cells(line: bytes) -> list[bytes]:
-    # No cell holds a comma, so quotes decide nothing; parsing them takes several times as long.
+    # Cells contain no commas, so quotes are not needed; parsing them takes several times as long.
     return [cell.strip(b' "\r\n') for cell in line.split(b",")]

@@ -1,6 +1,6 @@
 """Finding files in an unpacked release: nested folders, paths written in lists, pictures by name.
 
-Unpacking decides the nesting and copying decides the case of extensions, so readers search instead of insisting.
+Nesting depends on the unpacking and the case of extensions on copying, so readers search for files.
 """
 
 import itertools
@@ -14,10 +14,10 @@ from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
 
 UNREAD_SUFFIXES = frozenset({".jxl", ".dib", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
-"""Pictures that emodet does not decode: counted and named, never skipped silently."""
+"""Suffixes of pictures that emodet cannot decode: counted and named, never skipped silently."""
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES - UNREAD_SUFFIXES
-"""Pictures that are read; files that are neither (``Thumbs.db``, ``.DS_Store``) are ignored."""
+"""Suffixes of pictures that are read; all other files (``Thumbs.db``, ``.DS_Store``) are ignored."""
 
 _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "train_set"),
@@ -28,23 +28,23 @@ _SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in wo
 
 
 def split_of(word: str) -> str | None:
-    """``train``, ``val`` or ``test`` for any usual word for it in any case, else None."""
+    """Return ``train``, ``val`` or ``test`` for a common name of the split, in any case, else None."""
     return _SPLIT_OF.get(word.strip().lower())
 
 
 def split_folders(base: Path) -> dict[str, list[str]]:
-    """The folders in `base` that are called as a split is, by split; several where it has several words for one."""
+    """Return the folders in `base` with the name of a split, by split; a split can have several folders."""
     of_split = {split: [name for name in folders_in(base) if split_of(name) == split] for split in _SPLIT_WORDS}
     return {split: names for split, names in of_split.items() if names}
 
 
 def refuse_unread(problem: OSError) -> NoReturn:
-    """Raise an `EmodetError` that names the folder: what it holds would be left out."""
+    """Raise an `EmodetError` that names an unreadable folder, whose files would otherwise be left out."""
     raise EmodetError(f"{problem.filename}: cannot be read ({problem.strerror or problem})")
 
 
 def names_in(folder: Path, most: int | None = None) -> set[str]:
-    """The names of everything in `folder`, at most `most` of them; empty where there is no such folder."""
+    """Return the names of at most `most` entries of a folder; empty if the folder does not exist."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in itertools.islice(entries, most)}
@@ -56,7 +56,7 @@ def names_in(folder: Path, most: int | None = None) -> set[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders in `folder` in order, without hidden ones; empty where there is no such folder."""
+    """Return the sorted names of subfolders, without hidden ones; empty if the folder does not exist."""
 
     def refuse(problem: OSError) -> None:
         if isinstance(problem, PermissionError):
@@ -67,23 +67,23 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def files_in(folder: Path, suffix: str, most: int = 1000, among: int | None = None) -> list[Path]:
-    """The first files in `folder` with this suffix, in any case and not hidden, by name; `among` limits a listing."""
+    """Return the first files with this suffix, in any case, sorted, without hidden ones; `among` limits the listing."""
     shown = (name for name in names_in(folder, among) if not name.startswith("."))
     names = sorted(name for name in shown if name.lower().endswith(suffix))
     return [path for name in names[:most] if (path := folder / name).is_file()]
 
 
 def is_picture(name: str, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> bool:
-    """Whether a file's name is that of a picture; hidden files are none."""
+    """Return whether a file name is that of a picture and not hidden."""
     stem, dot, suffix = name.rpartition(".")
     return dot + suffix.lower() in suffixes and stem != "" and not name.startswith(".")
 
 
 def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:
-    """The pictures in `folder` and in all folders below it, as paths relative to it with forward slashes.
+    """Yield the pictures below a folder, recursively, as relative paths with forward slashes.
 
-    Links are followed, but no folder is entered twice, so that a loop of links ends. `passed_over` receives the
-    pictures in formats that are not read, and links that lead nowhere.
+    Links are followed, but no folder is entered twice. `passed_over` receives pictures in unsupported formats and
+    broken links.
     """
     entered = set()
     for directory, folders, files in os.walk(folder, onerror=refuse_unread, followlinks=True):
@@ -104,12 +104,12 @@ def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:
 
 
 def is_broken_link(path: Path) -> bool:
-    """Whether it is a link to nothing, or to itself."""
+    """Return whether a path is a link to a missing file or to itself."""
     return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110
 
 
 def relative_path(text: str, where: str) -> str:
-    """A path written in a list, with forward slashes and without ``.`` parts; it may not leave the folder."""
+    """Normalise a path in a list: forward slashes, no ``.`` parts; raises `EmodetError` if it leaves the folder."""
     slashed = text.strip().replace("\\", "/")
     parts = [part for part in slashed.split("/") if part not in ("", ".")]
     if not parts or "\0" in slashed:
@@ -122,7 +122,7 @@ def relative_path(text: str, where: str) -> str:
 
 
 def few(names: Iterable[str], count: int = 3) -> str:
-    """The first names for a note: ``a, b, c, …``."""
+    """Join the first names for a note: ``a, b, c, …``."""
     first = list(itertools.islice(names, count + 1))
     return ", ".join([*first[:count], "…"] if len(first) > count else first)
 

@@ -1,4 +1,4 @@
-"""Text files with one ``path label`` a line, beside a folder of pictures; RAF-DB's and ExpW's own kinds of them."""
+"""Text files with one ``path label`` per line, beside a folder of pictures, and the list formats of RAF-DB and ExpW."""
 
 import math
 import re
@@ -17,8 +17,8 @@ from emodet.errors import EmodetError
 
 _MAX_FOLDERS = 20
 _MAX_FILES = 50
-_SOME = 1000  # of the names in a folder, which may hold a million pictures
-# RAF-DB's release misspells "partition"; some copies put it right.
+_SOME = 1000  # number of names to check in a folder, which can contain a million pictures
+# RAF-DB's release misspells "partition"; some copies correct it.
 _RAFDB_NAMES = ("list_patition_label.txt", "list_partition_label.txt")
 _EXPW_LINE = "name face_id top left right bottom confidence label"
 
@@ -30,21 +30,21 @@ class _Face(NamedTuple):
     name: str
     split: str
     where: str
-    number: str = ""  # of the face in its picture
+    number: str = ""  # number of the face in its picture
     box: Box | None = None
 
 
 @dataclass(kw_only=True, eq=False)
 class ListFiles(Reader):
-    """``*.txt`` lists of ``path label`` lines, at the top or one folder down, and a folder of pictures anywhere below.
+    """``*.txt`` lists of ``path label`` lines, in the root or one folder below, and a folder of pictures.
 
-    A line is split at its last white space, so paths may hold spaces. Lines that are blank or start with ``#`` are
-    skipped. The split is the word train, val, valid, validation or test in the list's name; a single list without such
-    a word is training. Labels are names, or numbers as `ClassFolders` understands them. A picture in two lists stays in
-    the one that is evaluated on. The root may also be one list. A sample's key is the picture's path below the root.
+    A line is split at its last white space, so paths can contain spaces. Lines that are blank or start with ``#`` are
+    skipped. The split is the word train, val, valid, validation or test in the list's name; a single list without it is
+    train. Labels are names, or numbers as in `ClassFolders`. A picture in two lists belongs to the evaluation split.
+    The root can be a single list. A sample's key is the picture's path below the root.
 
     Args:
-        order: What numbers mean: ``auto``, ``affectnet``, ``alphabetical``, ``ferplus``, ``fer2013``, ``rafdb``
+        order: Meaning of numbers: ``auto``, ``affectnet``, ``alphabetical``, ``ferplus``, ``fer2013``, ``rafdb``
             (from 1).
     """
 
@@ -86,13 +86,12 @@ class ListFiles(Reader):
     @classmethod
     def matches(cls, folder: Path) -> bool:
         lists = [file for file in cls.candidates(folder) if cls.fits(file)]
-        # Where there is but one folder and it has the lists, that one is the base, so that keys are the same however it
-        # was unpacked.
+        # A single folder with the lists is the base, so that keys do not depend on the unpacking.
         return any(file.parent == folder for file in lists) or (bool(lists) and len(folders_in(folder)) > 1)
 
     @classmethod
     def fits(cls, file: Path) -> bool:
-        """Whether the first line is a picture's path and a class."""
+        """Return whether the first line is a picture's path and a class."""
         words = first_line(file).rsplit(maxsplit=1)
         return len(words) == 2 and is_picture(re.split(r"[/\\]", words[0])[-1]) and is_class_label(words[1])
 
@@ -112,8 +111,8 @@ class ListFiles(Reader):
 class RafDb(Reader):
     """RAF-DB basic: ``EmoLabel/list_patition_label.txt`` (sic) and ``Image/aligned/train_00001_aligned.jpg``.
 
-    A line is ``train_00001.jpg 5``; the number counts from 1 in RAF-DB's own order, the name has the split. The aligned
-    pictures are face crops, so there is no box. The original pictures are not read.
+    A line is ``train_00001.jpg 5``: the number is from 1 in RAF-DB's order, and the name contains the split. The
+    aligned pictures are face crops, so there is no box. The original pictures are not read.
 
     Li, Deng, Du 2017, Reliable Crowdsourcing and Deep Locality-Preserving Learning: 12,271 and 3,068 faces.
     """
@@ -143,10 +142,10 @@ class RafDb(Reader):
 class ExpW(Reader):
     """`label.lst` and ``image/origin/*.jpg``.
 
-    A line is ``name face_id top left right bottom confidence label``: the top comes before the left. The label counts
-    in FER2013's order. Pictures are whole photographs, so faces are cut by their box (``data.crop=box``). Faces of one
-    photograph have it as their subject, so that no split that is drawn separates them. The confidence is the face
-    detector's and is not used. The set has no official split.
+    A line is ``name face_id top left right bottom confidence label``, with top before left. The label is a number in
+    FER2013's order. Pictures are whole photographs, so faces are cropped by their box (``data.crop=box``). The subject
+    of a face is its photograph, so that drawn splits do not separate faces of a photograph. The confidence of the face
+    detector is not used. The data set has no official split.
 
     Zhang, Luo, Loy, Tang 2018, From Facial Expression Recognition to Interpersonal Relation Prediction.
     """
@@ -177,7 +176,7 @@ class ExpW(Reader):
 def _samples(
     listing: Listing, base: Path, faces: Sequence[_Face], listed_in: Path, seen: Seen, split: str | None = None
 ) -> Iterator[Sample]:
-    """The samples of a list; what is not there, listed before or no emotion is counted."""
+    """Yield the samples of a list; count faces that are missing, repeated or without an emotion."""
     pictures = find_pictures(listing, base, [face.path for face in faces], listed_in, split)
     for picture, face in zip(pictures, faces, strict=True):
         key, box = f"{picture}#{face.number}" if face.number else str(picture), face.box
@@ -198,7 +197,7 @@ def _class_of(label: str, order: str, where: str) -> str:
 
 
 def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:
-    """Path, label and place of each line, split at the last white space; those that start with ``#`` are skipped."""
+    """Yield path, label and place of each line, split at the last white space; lines with ``#`` are skipped."""
     for line, where in text_lines(file):
         if line.startswith("#"):
             continue

@@ -1,4 +1,4 @@
-"""From annotations to the pictures of a release, wherever unpacking put them."""
+"""Finding the pictures of annotations in an unpacked release."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ _R = TypeVar("_R")
 
 
 def in_threads(action: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
-    """Results in order, of several threads: a network file system takes a millisecond to look at or open a file."""
+    """Map in several threads, in order; a network file system takes a millisecond per file access."""
     chunks = [items[start : start + 64] for start in range(0, len(items), 64)]
     with ThreadPoolExecutor(16) as pool:
         for results in pool.map(lambda chunk: [*map(action, chunk)], chunks):
@@ -33,7 +33,7 @@ def in_threads(action: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
 
 
 def require_most(missing: Sequence[str], total: int, what: str) -> None:
-    """Refuse a release of whose annotated pictures more than a tenth are missing; `what` names it in the error."""
+    """Raise `EmodetError`, which begins with `what`, if more than a tenth of the annotated pictures are missing."""
     if total - len(missing) < _RESOLVED * total:
         raise EmodetError(
             f"{what}: {len(missing):,} of {total:,} pictures are not there ({few(missing)}). Unpack all parts of the "
@@ -43,11 +43,11 @@ def require_most(missing: Sequence[str], total: int, what: str) -> None:
 
 
 Seen = dict[str, tuple[str, str]]
-"""Of each picture so far: its label, and where it is listed."""
+"""Label and place of each listed picture so far."""
 
 
 def is_new(listing: Listing, seen: Seen, key: str, label: str, where: str) -> bool:
-    """Add a picture to `seen`; counts it where it is there already, an error where it is there with another label."""
+    """Add a picture to `seen`; count it if it is there already, raise `EmodetError` if it has another label there."""
     label_before, place = seen.setdefault(key, (label, where))
     if label_before != label:
         raise EmodetError(
@@ -60,16 +60,16 @@ def is_new(listing: Listing, seen: Seen, key: str, label: str, where: str) -> bo
 def find_pictures(
     listing: Listing, base: Path, paths: Sequence[str], listed_in: Path, split: str | None = None
 ) -> list[str | None]:
-    """Find the folder below `base` that the paths of a list are relative to, and which of the pictures are there.
+    """Find the folder below `base` to which the paths of a list are relative; returns each picture's path, or None.
 
-    The folder that has most of a sample is taken, the nearest of several; one inside a folder called after another
-    split than `split` comes last. Extensions may be in another case on disk, umlauts in two characters. Missing
-    pictures are counted and noted; more than a tenth are an error. Returns each picture's path below `base`, or None.
+    It is the folder with most pictures of a sample, the nearest of several; folders of other splits than `split` are
+    tried last. On disk, extensions can have another case, and umlauts two characters. Missing pictures are counted and
+    noted; more than a tenth are an error. Returned paths are below `base`.
     """
 
     @functools.cache
     def names_of(folder: str) -> dict[str, str]:
-        """Each name in the folder by itself and by its `_plain` form."""
+        """Return the names in a folder by themselves and by their `_plain` form."""
         names: dict[str, str] = {}
         for name in sorted(names_in(base / folder)):
             names[name] = name
@@ -100,7 +100,7 @@ def find_pictures(
 def split_parts(
     listing: Listing, base: Path, annotations: str, expected: Sequence[str] = ("train", "val")
 ) -> Iterator[tuple[str, Path]]:
-    """Each split and its folder, see `split_folders`; a note where there is none of an expected split."""
+    """Yield each split and its folder, see `split_folders`; add a note if an expected split is missing."""
     names = split_folders(base)
     for split in dict.fromkeys((*expected, *names)):
         of_split = names.get(split, [])
@@ -121,11 +121,11 @@ def split_parts(
 def read_annotations(
     listing: Listing, folder: Path, ending: str, noun: str, read: Callable[[Path], _R]
 ) -> Iterator[tuple[str, _R]]:
-    """The picture of each annotation file, as a path from the folder that holds both, and what `read` makes of it.
+    """Yield the picture of each annotation file, as a path from the common folder, and the result of `read`.
 
-    Pictures are in ``images/`` next to `folder`, and belong to the file with the same stem and, in any case, this
-    `ending`. What has no counterpart is counted and named, with its `noun` and article; more than a tenth of the
-    annotations without a picture are an error.
+    Pictures are in ``images/`` next to `folder`; a picture belongs to the annotation file with the same stem and this
+    `ending` in any case. Files without a counterpart are counted and named, with `noun` and article; more than a tenth
+    of annotations without a picture are an error.
     """
     pictures: dict[str, str] = {}
     doubles = []
@@ -136,7 +136,7 @@ def read_annotations(
     names = sorted(name for name in names_in(folder) if name.lower().endswith(ending) and not name.startswith("."))
     files = {name[: -len(ending)]: name for name in names}
     if "classes" not in pictures:
-        files.pop("classes", None)  # labelling tools leave a classes.txt there
+        files.pop("classes", None)  # written by labelling tools
     missing = [stem for stem in files if stem not in pictures]
     require_most(missing, len(files), f"{folder.parent}: images/ does not fit {folder.name}/")
     extra = [name for stem, name in pictures.items() if stem not in files]
@@ -149,9 +149,9 @@ def read_annotations(
 
 
 def _folders_below(base: Path, split: str | None) -> Iterator[str]:
-    """`base` and the folders below it, nearest first, in name order: relative paths, empty or with a slash at the end.
+    """Yield `base` and the folders below it, nearest first, sorted: relative paths, empty or with a trailing slash.
 
-    Folders named by a number are not entered; those of another split than `split` come last.
+    Folders with a number as name are not entered; folders of other splits than `split` are last.
     """
     level, later = [""], []
     for _ in range(_LEVELS):
@@ -167,6 +167,6 @@ def _folders_below(base: Path, split: str | None) -> Iterator[str]:
 
 
 def _plain(name: str) -> str:
-    """With the extension in lower case, and umlauts as one character: macOS has them in two."""
+    """Normalise a name: extension in lower case, umlauts as one character (two on macOS)."""
     stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
     return f"{stem}{dot}{suffix.lower()}"

@@ -1,4 +1,4 @@
-"""A CSV file of one's own: a row per face, with what is known about it."""
+"""The user's own CSV file, with one row per face."""
 
 import math
 import re
@@ -31,22 +31,21 @@ class OwnCsv(Reader):
     """One ``.csv`` with the columns ``path`` and ``emotion``, and any of ``split, subject, x1, y1, x2, y2, valence,
     arousal``.
 
-    - ``path`` (or image, file, filename, source as in the rows of predict, …): relative to the folder of the CSV, or to
-      some folder below it; an absolute path only where it lies below that folder.
+    - ``path`` (or image, file, filename, source as in the rows of predict, …): relative to the folder of the CSV or to
+      a folder below it; an absolute path must be below that folder.
     - ``emotion`` (or label, class, expression): a class name in any case; ``none``, ``uncertain`` and ``no-face`` are
-      counted and left out. Empty where only valence and arousal are known. Numbers are refused: they mean something
-      else in every data set. Names that are no emotions are classes of one's own; emotions among them only if
-      ``data.classes`` names the classes.
-    - ``split``: train, val (valid, validation) or test; without the column all faces are training faces.
-    - ``subject``: who it is; no split that is drawn separates the faces of a subject. Without it, the faces of a
-      picture that is listed with several boxes belong together.
-    - ``x1, y1, x2, y2``: the face in pixels of the picture, x2 and y2 exclusive; all four or none. With them
-      ``data.crop=box`` cuts faces out.
+      counted and left out. Empty if only valence and arousal are known. Numbers are not accepted, because their meaning
+      differs between data sets. Other names are the user's own classes; emotions among them need ``data.classes``.
+    - ``split``: train, val (valid, validation) or test; without the column all faces are in train.
+    - ``subject``: the person; drawn splits do not separate the faces of a subject. Without it, the faces of a picture
+      with several boxes form a group.
+    - ``x1, y1, x2, y2``: box of the face in pixels of the picture, x2 and y2 exclusive; all four or none, for
+      ``data.crop=box``.
     - ``left_eye_x`` … ``right_mouth_y``, as in the rows of predict: the five landmarks; all of a row or none.
-    - ``valence``, ``arousal``: -1 to 1; empty or -2 where not annotated.
+    - ``valence``, ``arousal``: -1 to 1; empty or -2 if not annotated.
 
-    Delimiters, encodings: see `CsvRows`. A sample's key is the picture's path below the CSV's folder, and its box where
-    a picture has several faces. The root is the file, or a folder that holds exactly one such file.
+    Delimiters, encodings: see `CsvRows`. A sample's key is the picture's path below the folder of the CSV, followed by
+    the box if a picture has several faces. The root is the file, or a folder that contains exactly one such file.
     """
 
     name = "own_csv"

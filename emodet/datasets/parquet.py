@@ -1,4 +1,4 @@
-"""Parquet files whose rows hold encoded pictures: what their readers share, and exports for the Hugging Face hub."""
+"""Parquet files with encoded pictures: common parts of their readers, and exports for the Hugging Face hub."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ _NOT_PARQUET = ("cannot be read as Parquet", pa.ArrowException, OSError, IndexEr
 
 
 def has_schema(file: Path, fits: Callable[[pa.Schema], bool]) -> bool:
-    """Whether it is a Parquet file whose schema fits."""
+    """Return whether a file is Parquet with a suitable schema."""
     try:
         return fits(pq.read_schema(file))
     except (pa.ArrowException, OSError):
@@ -29,12 +29,12 @@ def has_schema(file: Path, fits: Callable[[pa.Schema], bool]) -> bool:
 
 
 def is_binary(kind: pa.DataType) -> bool:
-    """Whether a column can hold encoded pictures."""
+    """Return whether a column can contain encoded pictures."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a Parquet file, validated: texts are UTF-8."""
+    """Read columns of a Parquet file; texts are checked to be UTF-8."""
     with errors_of(file, *_NOT_PARQUET):
         table = pq.read_table(file, columns=list(columns))
         table.validate(full=True)
@@ -42,7 +42,7 @@ def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
 
 
 class ParquetReader(Reader):
-    """A reader whose pictures are in the column ``image``, encoded, or in its field ``bytes``.
+    """Base class of readers with encoded pictures in the column ``image`` or its field ``bytes``.
 
     `Sample.file`, or the key without it, is the file's path below the base, a colon and the row. One row group is in
     memory.
@@ -87,13 +87,13 @@ class ParquetReader(Reader):
 class ImageLabelParquet(ParquetReader):
     """Parquet files with the columns ``image`` (encoded picture) and ``label``, as AffectNet's HQ export has.
 
-    A number in ``label`` is an index into the class names that the file's own metadata holds (in the HQ export anger,
-    disgust, fear, happy, neutral, sad, surprise); text in it is the name itself. The split is the first word of the
-    file's name (``train-00000-of-00004.parquet``), training where that is no split. Files lie at the top or in
-    ``data/``; the root may also be one of them. A sample's key is file and row. One row group is in memory.
+    A number in ``label`` is an index of the class names in the file's metadata (in the HQ export anger, disgust, fear,
+    happy, neutral, sad, surprise); a text is the name. The split is the first word of the file's name
+    (``train-00000-of-00004.parquet``), or train if that is no split. Files are in the root or in ``data/``; the root
+    can be one of them. A sample's key is file and row. One row group is in memory.
 
     Args:
-        names: The class names in the order of the numbers, for files whose metadata lacks them.
+        names: Class names in the order of the numbers, for files without them in their metadata.
     """
 
     name = "image_label_parquet"
@@ -133,7 +133,7 @@ class ImageLabelParquet(ParquetReader):
         return samples
 
     def _labels(self, file: Path, schema: pa.Schema) -> list[str | None]:
-        """The class name of each row."""
+        """Return the class name of each row."""
         column = read_columns(file, ["label"]).column("label")
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)

@@ -1,4 +1,4 @@
-"""Which reader reads a root: by name, or by the files that it recognises."""
+"""Choice of the reader for a root, by name or by its files."""
 
 import inspect
 import os
@@ -26,16 +26,16 @@ READERS: dict[str, type[Reader]] = {
         *(RafDb, ExpW, Jaffe, CkPlus48, OwnCsv, ListFiles, ClassFolders),
     )
 }
-"""By the name that ``data.reader`` takes, the more particular ones first: a root is offered to them in this order."""
+"""Readers by their name in ``data.reader``, specific ones first: ``auto`` tries them in this order."""
 
-_GENERAL = (Fer2013, OwnCsv, ListFiles, ClassFolders)  # also fit data sets that have a reader of their own
+_GENERAL = (Fer2013, OwnCsv, ListFiles, ClassFolders)  # also match data sets with a specific reader
 
 
 def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
-    """The reader of a data set on disk.
+    """Create the reader of a data set on disk.
 
-    With ``reader="auto"`` it is the first of `READERS` that recognises the root; `options` are the reader's own. An
-    error names what there is: in the folder, as readers, as options.
+    ``reader="auto"`` chooses the first of `READERS` that matches the root; `options` are arguments of the reader.
+    Errors list the contents of the folder, the readers and the options.
     """
     if reader != "auto" and reader not in READERS:
         raise EmodetError(f"data.reader={reader!r} is not known; there are auto, {', '.join(READERS)}")

@@ -1,7 +1,7 @@
-"""One annotated face, what a reader lists, and the base class of the readers.
+"""`Sample` (one annotated face), `Listing` (the result of a reader), and the base class of readers.
 
-A reader turns the files of one family of data sets into `Sample`s. It decodes no pixels, drops no class and repairs
-nothing silently: what it leaves out is counted in `Listing.left_out`, by reason.
+A reader converts the files of one family of data sets to `Sample`s. It decodes no pictures and silently drops or
+corrects nothing: faces that are left out are counted in `Listing.left_out`, by reason.
 """
 
 import json
@@ -17,10 +17,10 @@ from emodet.errors import EmodetError, require
 from emodet.files import read_regular
 
 MAX_ENCODED_BYTES = 2**28
-"""Larger picture files are refused before they are read into memory."""
+"""Maximum size of a picture file in bytes."""
 
 Counts = Mapping[str, Mapping[str, int]]
-"""Split → class name → number of faces."""
+"""Number of faces by split and class name."""
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
@@ -34,18 +34,18 @@ class Sample:
     """One annotated face.
 
     Attributes:
-        key: Identifies the face within its data set, on every machine (a relative path, or a row number). Samples are
-            ordered by it, so it decides splits and shuffles.
-        split: ``train``, ``val`` or ``test``, as the release has it.
-        emotion: Index into `Listing.class_names`, or None for a face of none of these classes.
-        soft_label: A probability for each class, in that order; they sum to 1.
+        key: Identifier of the face within its data set, equal on all machines (a relative path, or a row number).
+            Samples are sorted by key, so it determines splits and shuffling.
+        split: ``train``, ``val`` or ``test``, as in the release.
+        emotion: Index of `Listing.class_names`, or None for a face of none of these classes.
+        soft_label: Probabilities of the classes, in that order; they sum to 1.
         valence: -1 (unpleasant) to 1 (pleasant).
         arousal: -1 (calm) to 1 (excited).
         box: (x1, y1, x2, y2) in pixels of the stored picture, x2 and y2 exclusive.
         landmarks: Five points (x, y) in pixels of the stored picture: eye centres, nose tip, mouth corners; left before
-            right, as the picture shows them.
-        subject: Person or photograph. A split that emodet draws never separates faces of one subject.
-        file: Where the reader finds the picture: usually its path below the base; None where the key is that path.
+            right as seen in the picture.
+        subject: Person or photograph. Drawn splits never separate faces of one subject.
+        file: Place of the picture for the reader, usually its path below the base; None if the key is that path.
     """
 
     key: str
@@ -62,13 +62,13 @@ class Sample:
 
 @dataclass(slots=True)
 class Listing:
-    """What a reader found.
+    """Result of a reader.
 
     Attributes:
-        samples: Ordered by key.
+        samples: Samples, sorted by key.
         left_out: Number of faces or files that are not in `samples`, by reason (``"no-face": 82415``).
-        notes: Sentences for the summary: a variant that was recognised, a doubt.
-        class_names: The eight emotions, or the classes of one's own that the data set has.
+        notes: Sentences for the summary, for example about a detected variant.
+        class_names: The eight emotions, or the user's own classes.
     """
 
     samples: tuple[Sample, ...] = ()
@@ -77,14 +77,14 @@ class Listing:
     class_names: tuple[str, ...] = EMOTIONS
 
     def labelled(self, name: str, key: str, split: str, **known: Any) -> Iterator[Sample]:
-        """The sample of a face of the class `name`; counts it where that is none of `class_names`."""
+        """Create the sample of a face of the class `name`; count it if `name` is not in `class_names`."""
         if name in self.class_names:
             yield Sample(key, split, self.class_names.index(name), **known)
         else:
             self.left_out[name] += 1
 
     def compare(self, published: Mapping[str, int], found: Mapping[str, int]) -> None:
-        """Note parts with another number of faces than was published; for data sets of which only totals are known."""
+        """Add notes if numbers of faces differ from the published totals, for data sets without counts per class."""
         differing = [
             f"{part} {found.get(part, 0):,} ({n:,})" for part, n in published.items() if found.get(part, 0) != n
         ]
@@ -92,7 +92,7 @@ class Listing:
             self.notes.append(f"Faces found (published): {', '.join(differing)}.")
 
     def leave_out(self, reason: str, names: Sequence[str], place: str = "") -> None:
-        """Count what these names stand for, where there are any, and note the first of them, after their place."""
+        """Count left-out files, and add a note with their place and first names."""
         if names:
             self.left_out[reason] += len(names)
             self.notes.append(f"Not read{place and f' in {place}'}, {reason}: {len(names):,} ({few(names)}).")
@@ -100,10 +100,10 @@ class Listing:
 
 @dataclass(eq=False)
 class Reader:
-    """One family of data sets on disk; cheap to pickle, since worker processes fetch pictures with a copy.
+    """Base class of readers of one family of data sets; cheap to pickle, because worker processes use copies.
 
-    A subclass says what its folder looks like, by files (`sign_files`, or `candidates` and `fits`) or otherwise
-    (`matches`), and lists the samples (`list_samples`). Options of a family are keyword fields of a dataclass.
+    A subclass defines which folders it matches, by files (`sign_files`, or `candidates` and `fits`) or by `matches`,
+    and lists the samples (`list_samples`). Options are keyword fields of a dataclass.
 
     Attributes:
         root: The folder that `matches`, a folder that holds nothing but its folder, or a file that `fits`.
@@ -251,9 +251,9 @@ class Reader:
         return self.base / (sample.file or sample.key)
 
     def encoded(self, sample: Sample) -> bytes:
-        """The encoded picture; OSError where it cannot be read, is no file or too large."""
+        """Return the encoded picture; raises `OSError` if it cannot be read, is not a file or is too large."""
         return read_regular(self.file_of(sample), MAX_ENCODED_BYTES)
 
     def options(self) -> dict[str, Any]:
-        """The options, as plain values: part of the pack's identity."""
+        """Return the options as plain values, which are part of the pack's identity."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init and each.name != "root"}

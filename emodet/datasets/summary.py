@@ -1,4 +1,4 @@
-"""Text summaries of what was found in a release against what is published of it: before packing and after."""
+"""Text summaries of a release compared with its published counts, before and after packing."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _KNOWN = {
 
 
 def listing_summary(reader: Reader, listing: Listing) -> str:
-    """What a reader listed, before a picture is opened: counts, annotations, what is left out."""
+    """Summarise a listing before pictures are opened: counts, annotations, left-out faces."""
     found: dict[str, Counter[str]] = {split: Counter() for split in _SPLITS}
     for sample in listing.samples:
         found[sample.split][_NO_EMOTION if sample.emotion is None else listing.class_names[sample.emotion]] += 1
@@ -44,13 +44,13 @@ def listing_summary(reader: Reader, listing: Listing) -> str:
 
 
 def summary(manifest: Mapping[str, Any]) -> str:
-    """Everything in a pack's manifest about its content: the counts of `listing_summary`, of what was packed."""
+    """Summarise a pack from its manifest, like `listing_summary`, but for packed faces."""
     counts = _compared(manifest["counts"], manifest["expected"])
     return "\n".join([*counts, *manifest["notes"], *_left_out(manifest["left_out"]), *_outcome(manifest)])
 
 
 def outcome(manifest: Mapping[str, Any]) -> str:
-    """What packing added to `listing_summary`: the number of faces, unreadable ones, identical pictures."""
+    """Summarise the packing: number of faces, unreadable pictures, identical pictures."""
     faces = sum(sum(found.values()) for found in manifest["counts"].values())
     return "\n".join([f"{faces:,} faces packed", *_outcome(manifest)])
 
@@ -74,7 +74,7 @@ def _outcome(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _compared(found: Counts, published: Counts) -> list[str]:
-    """The rows of a table; a split that nothing is published of is only counted."""
+    """Return the rows of a table; a split without published counts is only counted."""
     rows = [
         "split  class              found  published  difference",
         "-----  ---------------  -------  ---------  ----------",
