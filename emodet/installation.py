@@ -49,7 +49,7 @@ def command_parser(command: str, description: str, epilog: str) -> "argparse.Arg
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             if unknown := re.fullmatch("unrecognized arguments: (-[^ =]+).*", message, re.DOTALL):
-                known = dict.fromkeys(re.findall(r"--[\w-]+", self.format_usage()))
+                known = dict.fromkeys(["--help", *re.findall(r"--[\w-]+", self.format_usage())])
                 message = f"{unknown[1]}: there is no such option; {nearest(unknown[1], known)}"
             self.exit(2, f"error: {message}\n{self.prog} --help describes the options\n")
 

@@ -144,6 +144,7 @@ def test_help_with_an_experiment_shows_every_value_in_force_and_an_unknown_comma
     assert "affectnet8, " in refused("emodet.train", "seed=1")
     assert all(f"predict {name}" in refused("emodet", name) for name in ("photo.jpg", "0", "http://127.0.0.1/video"))
     assert "did you mean --min-confidence?" in refused("emodet", "predict", "photo.jpg", "--conf", "0.5")
+    assert "there are --help" in refused("emodet", "doctor", "--x")
     assert "--min-confidence" in output("emodet", "help", "predict")
 
 
