@@ -13,7 +13,7 @@ from emodet.installation import exit_with
 from emodet.laboratory import begin
 
 if __name__ == "__main__" and any(argument.startswith("format=") for argument in sys.argv[1:]):
-    # The page, for which none of what training needs is imported.
+    # The page does not need the training packages.
     from emodet.app.page import files
 
     exit_with(lambda: files.main(sys.argv[1:]))
@@ -73,7 +73,7 @@ def main(values: dict[str, Any]) -> None:
 
 
 def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDataModule | None:
-    """The data that the command names, or that of the net's run; None where there is none and only fp32 is made."""
+    """Open the data of the command or of the net's run; None if there is none and only fp32 is exported."""
     try:
         return open_data(settings, trained.data, trained.classifier)
     except EmodetError as problem:
@@ -89,7 +89,7 @@ def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDa
 
 
 def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
-    """Metadata of the model files, with what the command changes: nothing that is part of the graph."""
+    """Return the metadata of the model files, with the command's changes, which do not concern the graph."""
     trained_with, changes = trained.classifier.preprocessing.to_dict(), settings.get("preprocessing", {})
     for key, value in changes.items():
         if key not in _FRAMING and value != trained_with[key]:
@@ -110,7 +110,7 @@ def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
 
 
 def print_files(report: ParityReport, options: ExportOptions) -> None:
-    """Print the report and the files that were written; `EmodetError` where one failed a check."""
+    """Print the report and the written files; raises `EmodetError` if a file failed a check."""
     print(report.table())
     for check in report.checks:
         if check.verdict == "warning":

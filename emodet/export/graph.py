@@ -1,6 +1,7 @@
-"""The graph of a model file: uint8 crops in, calibrated probabilities out, everything in between inside it.
+"""The graph of a model file: maps uint8 crops to calibrated probabilities, including all preprocessing.
 
-Its int8 copy has int8 for the convolutional trunk: weights per channel, activation ranges from calibration faces.
+In the int8 graph the convolutional trunk is quantised, with weights per channel and activation ranges from calibration
+faces.
 """
 
 import contextlib
@@ -30,26 +31,26 @@ if TYPE_CHECKING:
 
 
 OPSET = 18
-"""ONNX operators of 2022: the first opset that torch's exporter writes without converting, read by ONNX Runtime from
-1.14 on, its builds for browsers and phones included."""
+"""ONNX opset of 2022: the first that torch's exporter writes without conversion. ONNX Runtime reads it from version
+1.14, including the builds for browsers and phones."""
 
 TRUNK_OPERATORS = ("Conv", "MaxPool", "Add", "Relu", "Clip")
-"""What becomes int8. A dense head or a softmax in int8 would put probabilities on a grid of 1/255."""
+"""Quantised operators. A dense head or a softmax in int8 would round probabilities to multiples of 1/255."""
 
-_IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
-# ITU-R BT.601 luma as OpenCV computes it on uint8: 15-bit weights, rounded half up.
+_IR_VERSION = 10  # the newest version that ONNX Runtime 1.20, our oldest dependency, reads
+# ITU-R BT.601 luma as in OpenCV on uint8: 15-bit weights, rounded half up.
 _LUMA, _LUMA_BITS = (9798, 19235, 3735), 15
 
 
 class ProbabilityGraph(nn.Module):
     """Colour conversion, normalisation, net, temperature and softmax of a classifier in one module.
 
-    For a net that was trained on grey crops the conversion to grey is part of it, so that programs that cut colour
-    crops cannot get it wrong. It equals OpenCV's bit by bit, and leaves grey crops as they are.
+    For a net trained on grey crops it includes the conversion to grey, so that programs can pass colour crops. The
+    conversion equals OpenCV's exactly and does not change grey crops.
     """
 
     def __init__(self, classifier: EmotionClassifier) -> None:
-        """Copy what is needed of `classifier`, onto the CPU, in evaluation mode."""
+        """Copy the needed parts of `classifier` to the CPU, in evaluation mode."""
         super().__init__()
         preprocessing = classifier.preprocessing
         net = copy.deepcopy(classifier.net).cpu().float().eval()
@@ -67,8 +68,8 @@ class ProbabilityGraph(nn.Module):
         self.own_contrast, self.channels = preprocessing.contrast == "crop", 3
         if self.grey and self.own_contrast and (narrow := _of_one_channel(self.net, self.size)) is not None:
             self.net, self.channels = narrow, 1
-        # One multiplication and one addition over whole rows of pixels: a broadcast over an innermost axis of three
-        # costs noticeable time beside an int8 net.
+        # One multiplication and one addition over whole rows of pixels: broadcasting over an innermost axis of three
+        # is slow compared with an int8 net.
         std, mean = np.array(preprocessing.std), np.array(preprocessing.mean)
         self.register_buffer("scale", torch.tensor(np.tile(1 / (255 * std), self.size), dtype=torch.float32))
         self.register_buffer("shift", torch.tensor(np.tile(-mean / std, self.size), dtype=torch.float32))
@@ -79,8 +80,8 @@ class ProbabilityGraph(nn.Module):
         self.temperature_curve = classifier.temperature_curve.tolist()
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K); with a valence/arousal head also
-        to valence and arousal, float32 (N, 2), -1 to 1.
+        """Map crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K), and with a valence/arousal
+        head also to valence and arousal, float32 (N, 2), -1 to 1.
         """
         x = crops.to(torch.float32)
         if self.grey:
@@ -101,14 +102,14 @@ class ProbabilityGraph(nn.Module):
 
 
 class _GlobalMean(nn.Module):
-    """`nn.AdaptiveAvgPool2d(1)`, which torch's exporter writes as a dozen operators: 4 % of an int8 net on one face."""
+    """Replacement of `nn.AdaptiveAvgPool2d(1)`, exported by torch as a dozen operators: 4 % of the time of a face."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean(dim=(2, 3), keepdim=True)
 
 
 class _OneChannel(nn.Module):
-    """A convolution of three equal channels as one of a single channel, which it repeats: int8 kernels read fours."""
+    """A convolution of three equal channels as one of a single channel, repeated since int8 kernels read four."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class _OneChannel(nn.Module):
 
 @torch.no_grad()
 def _of_one_channel(net: nn.Module, size: int) -> nn.Module | None:
-    """A copy of `net` that takes a grey crop's one channel for three equal ones; None where that changes its answers.
+    """Return a copy of `net` for one grey channel instead of three equal ones; None if that changes its outputs.
 
     Normalising and resizing one channel takes a third of the time.
     """
@@ -133,14 +134,14 @@ def _of_one_channel(net: nn.Module, size: int) -> nn.Module | None:
                 setattr(module, name, _OneChannel(child))
     try:
         same = torch.allclose(narrow(x), net(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
-    except Exception:  # any that a net raises if it needs three channels elsewhere
+    except Exception:  # nets that need three channels raise various exceptions
         return None
     return narrow if same else None
 
 
 @torch.inference_mode()
 def torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
-    """The checkpoint's probabilities (N, K), and valence and arousal (N, 2) or None."""
+    """Return the checkpoint's probabilities (N, K), and valence and arousal (N, 2) or None."""
     classifier.cpu().eval()
     parts = [classifier.predict_heads(torch.from_numpy(crops[at : at + 32])) for at in range(0, len(crops), 32)]
     probabilities = torch.softmax(torch.cat([logits for logits, _ in parts]) / classifier.temperature, dim=1)
@@ -149,7 +150,7 @@ def torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32,
 
 
 def to_onnx(classifier: EmotionClassifier) -> "onnx.ModelProto":
-    """The classifier's `ProbabilityGraph` as an ONNX model in float32, batch norms folded into convolutions.
+    """Export the classifier's `ProbabilityGraph` to ONNX in float32, with batch norms folded into convolutions.
 
     Input ``crops``, uint8 (N, size, size, 3); outputs ``probabilities``, float32 (N, K), and with a valence/arousal
     head ``valence_arousal``, float32 (N, 2).
@@ -176,7 +177,7 @@ def to_onnx(classifier: EmotionClassifier) -> "onnx.ModelProto":
 
 
 def _tidied(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Without the exporter's notes, which hold source lines and paths, and with the batch axis called N."""
+    """Remove the exporter's notes, which contain source lines and paths, and name the batch axis N."""
     graph = model.graph
     symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for each in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
@@ -193,7 +194,7 @@ def _tidied(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporters' progress and their warnings about what they rewrite."""
+    """Suppress progress and rewriting warnings of the exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -205,12 +206,12 @@ def _quiet() -> Iterator[None]:
 
 
 def calibration_rows(candidates: Int64, count: int) -> Int64:
-    """`count` training faces of int64 (N,) for calibration: the same ones every time, in order."""
+    """Return `count` of the training faces, int64 (N,), for calibration; deterministic and sorted."""
     return np.sort(np.random.default_rng(0).choice(candidates, min(count, len(candidates)), replace=False))
 
 
 def trunk_nodes(model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
-    """The convolutions, and the pools, additions, ReLUs and ReLU6s that follow nothing but these."""
+    """Return the convolutions, and the pools, additions, ReLUs and ReLU6s whose inputs all come from these."""
     inside: set[str] = set()
     nodes = []
     for node in model.graph.node:
@@ -222,13 +223,13 @@ def trunk_nodes(model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
 
 
 def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = True) -> "onnx.ModelProto":
-    """A copy of an fp32 model whose trunk computes in int8; the rest stays float32.
+    """Quantise the trunk of an fp32 model to int8; the rest stays float32.
 
     Args:
-        model: From `to_onnx`, batch norms folded.
-        crops: uint8 (N, H, W, 3) RGB: training faces, whose activations set the ranges.
-        reduce_range: Weights of 7 bits, but for depthwise convolutions, which need the eighth. On x86 without VNNI,
-            sums of two products of 8 bits saturate at 16 bits, in all kernels but those of depthwise convolutions.
+        model: Result of `to_onnx`, with folded batch norms.
+        crops: Training faces for the activation ranges, uint8 (N, H, W, 3) RGB.
+        reduce_range: Whether to use 7-bit weights, except for depthwise convolutions, which need 8 bits. On x86 without
+            VNNI, sums of two 8-bit products saturate at 16 bits, except in kernels of depthwise convolutions.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -236,7 +237,7 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
     trunk = trunk_nodes(model)
     if not trunk:
         raise EmodetError("formats=int8: the net has no convolution to quantise; use formats=[fp32]")
-    # The mark of folded batch norms; without it the quantiser advises to fold them.
+    # Marks folded batch norms; otherwise the quantiser advises to fold them.
     marked = onnx.ModelProto()
     marked.CopyFrom(model)
     onnx.helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})

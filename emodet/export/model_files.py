@@ -1,4 +1,4 @@
-"""Make, measure and write the model files of a trained net."""
+"""Create, check and write the model files of a trained net."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ _COMPARED = 512  # faces on which torch and the files are compared; accuracy is 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What to write: see the keys of `emodet.config.ExportConfig`; `formats` are of `FORMATS`."""
+    """Options of the export, see `emodet.config.ExportConfig`; `formats` are names in `FORMATS`."""
 
     output: Path
     name: str = "emodet"
@@ -57,15 +57,15 @@ class ExportOptions:
 
     @property
     def files(self) -> dict[str, Path]:
-        """The files by format; the parity report under ``parity``."""
+        """Paths of the files by format; of the parity report under ``parity``."""
         ends = {"fp32": "fp32.onnx", "int8": "int8.onnx", "parity": "parity.json"}
         return {kind: self.output / f"{self.name}-{end}" for kind, end in ends.items()}
 
 
 def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) -> list[Path]:
-    """Export the net of a finished run as fp32, with its scores on the run's data: model file and parity report.
+    """Export the net of a finished run as an fp32 model file, with its scores on the run's data, and a parity report.
 
-    What goes wrong is a warning: the run is complete without a model file.
+    Problems are logged as warnings, because the run is complete without a model file.
     """
     options = ExportOptions(output=folder, formats=("fp32",), overwrite=True)
     try:
@@ -82,14 +82,14 @@ def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) 
 def export_model_files(
     trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions
 ) -> ParityReport:
-    """Make the files, compare them with the checkpoint, write those that pass, see `ParityReport.written`.
+    """Create the files, compare them with the checkpoint, and write those that pass, see `ParityReport.written`.
 
-    In `info`, precision and, where there is data, metrics are replaced by each file's own. Without data there is no
-    int8, and files are compared on drawn faces.
+    In `info`, precision and, with data, metrics are replaced by those of each file. Without data there is no int8, and
+    the comparison uses drawn faces.
 
     Raises:
-        EmodetError: The folder cannot be written to, files of that name exist, or the net cannot be exported. A failed
-            check raises nothing; see `ParityReport.written`.
+        EmodetError: The folder cannot be written, files of that name exist, or the net cannot be exported. A failed
+            check raises no error; see `ParityReport.written`.
     """
     files = options.files
     existing = [file for file in files.values() if file.exists()]
@@ -126,7 +126,7 @@ def _origin(trained: Trained, options: ExportOptions, written: list[Path]) -> di
 def _measured(
     trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions
 ) -> tuple[ParityReport, dict[str, tuple["onnx.ModelProto", ModelInfo]]]:
-    """Make the files in memory and measure them: the report, and each file's graph and metadata."""
+    """Create and check the files in memory; return the report, and each file's graph and metadata."""
     crops, compared_on = _comparison_crops(trained.classifier, data)
     expected = torch_outputs(trained.classifier, crops)
     made: dict[str, tuple[onnx.ModelProto, ModelInfo]] = {}
@@ -151,7 +151,7 @@ def _measured(
     checks += parity.speed_checks(parity.measure_speed(models, crops))
     failed = {check.file for check in checks if check.verdict == "failed"}
     if "fp32" in failed:
-        failed.add("int8")  # which is made from it and compared with it
+        failed.add("int8")  # int8 is made from fp32 and compared with it
     written = {kind: options.force or kind not in failed for kind in models if kind in options.formats}
     slower = any(check.verdict == "warning" for check in checks)
     report = ParityReport(
@@ -167,7 +167,7 @@ def _measured(
 
 
 def _with_scores(info: ModelInfo, model: ModelFile, data: EmotionDataModule, own: bool) -> tuple[Evaluation, ModelInfo]:
-    """Scores on val, and a file's metadata with its own metrics; `own` is whether it was trained on this data."""
+    """Return scores on val, and a file's metadata with its own metrics; `own`: whether it was trained on this data."""
     same = np.array_equal(data.splits.val, data.splits.test)
     found = [predict_split(model, data, split) for split in ("val", "test")[: 1 if same else 2]]
     scores = [evaluate_predictions(each, resamples=0) for each in found]
@@ -184,7 +184,7 @@ def _with_scores(info: ModelInfo, model: ModelFile, data: EmotionDataModule, own
 
 
 def drawn_crops(classifier: EmotionClassifier, count: int) -> UInt8:
-    """Crops to compare on without data: uint8 (count, size, size, 3) RGB, drawn faces, the same every time."""
+    """Return deterministic drawn faces for a comparison without data: uint8 (count, size, size, 3) RGB."""
     preprocessing = classifier.preprocessing
     faces = (draw_face(number % len(EMOTIONS), (0, number), preprocessing.size) for number in range(count))
     return np.stack([preprocessing.crop(face.image) for face in faces])

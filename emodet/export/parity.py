@@ -1,4 +1,4 @@
-"""Parity report: how exported files compare with the checkpoint that they were made from, and how fast they are."""
+"""Parity report: comparison of exported files with their checkpoint, and their speed."""
 
 import platform
 import time
@@ -17,13 +17,13 @@ Outputs = tuple[Floats, Floats | None]
 Verdict = Literal["passed", "failed", "warning", "recorded"]
 
 MAX_DIFFERENCE = 1e-5
-"""Largest difference of a probability of an unquantised file from the checkpoint's."""
+"""Maximum difference between probabilities of an unquantised file and of the checkpoint."""
 MAX_DIMENSION_DIFFERENCE = 1e-4
-"""Largest difference of valence and arousal, which no softmax reduces."""
+"""Maximum difference of valence and arousal, which are not reduced by a softmax."""
 MAX_ROW_ERROR = 1e-5
-"""Of the sum of a face's probabilities from 1."""
+"""Maximum difference between the sum of a face's probabilities and 1."""
 MAX_ACCURACY_LOSS = 0.005
-"""Of the quantised file against fp32: half a point."""
+"""Maximum loss of accuracy of the quantised file compared with fp32: half a point."""
 _SPEED_BATCHES = (1, 32)
 _SECONDS_PER_FILE, _MIN_ROUNDS, _MAX_ROUNDS = 4.0, 7, 60
 
@@ -33,31 +33,31 @@ class Check:
     """One line of the report."""
 
     file: str  # fp32 or int8
-    what: str  # was measured, in words
+    what: str  # description of the measurement
     value: float
-    limit: float | None  # the largest value that passes; None where it is only recorded
+    limit: float | None  # maximum value that passes; None if the value is only recorded
     faces: int
     verdict: Verdict = "recorded"  # a file with "failed" is not written, one with "warning" is not the default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
-    """Everything that was measured before the files were written."""
+    """Results of the checks before the files are written."""
 
     checks: tuple[Check, ...]
     threads: int
     machine: Mapping[str, Any]
-    compared_on: str  # the crops that the files were compared on, in words
-    judged_on: str  # the labelled faces that accuracy was measured on; empty without data
-    written: Mapping[str, bool]  # file to whether it is written
-    default: str | None  # the model file to use: int8 if it is written and nowhere slower
+    compared_on: str  # description of the crops of the comparison
+    judged_on: str  # labelled faces of the accuracy; empty without data
+    written: Mapping[str, bool]  # whether each file is written
+    default: str | None  # recommended model file: int8 if it is written and never slower
 
     def failures(self) -> list[Check]:
-        """The checks that failed."""
+        """Return the failed checks."""
         return [check for check in self.checks if check.verdict == "failed"]
 
     def table(self) -> str:
-        """The report as plain text."""
+        """Return the report as plain text."""
         lines = [f"{'file':<4}  {'check':<59}  {'measured':>9}  {'limit':>7}  {'faces':>7}"]
         for each in self.checks:
             limit = "" if each.limit is None else _text(each.limit)
@@ -72,10 +72,10 @@ class ParityReport:
 
 
 def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: bool) -> list[Check]:
-    """Largest differences of probabilities (N, K), and of valence and arousal (N, 2) where there are any; row sums.
+    """Check differences of probabilities (N, K), and of valence and arousal (N, 2) if any, and row sums.
 
-    `limited` is whether `MAX_DIFFERENCE` and `MAX_DIMENSION_DIFFERENCE` apply; otherwise only values that are not
-    finite fail.
+    `limited`: whether `MAX_DIFFERENCE` and `MAX_DIMENSION_DIFFERENCE` apply; otherwise only values that are not finite
+    fail.
     """
     named = (("a probability", MAX_DIFFERENCE), ("valence or arousal", MAX_DIMENSION_DIFFERENCE))
     checks = []
@@ -90,18 +90,18 @@ def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: 
 
 
 def _check(file: str, what: str, value: float, limit: float | None, faces: int) -> Check:
-    """A check that fails above its limit, or where the value is not finite."""
+    """Create a check that fails above its limit, or if the value is not finite."""
     fails = not (np.isfinite(value) if limit is None else value <= limit)
     return Check(file, what, value, limit, faces, "failed" if fails else "recorded" if limit is None else "passed")
 
 
 def score_checks(file: str, found: Evaluation, fp32: Evaluation) -> list[Check]:
-    """Accuracy on labelled faces, how much of fp32's is lost (negative: gained), agreement of valence and arousal."""
+    """Check accuracy on labelled faces, its loss against fp32 (negative: a gain), and valence/arousal agreement."""
     faces, correct, reference = found.faces, *(int(each.confusion.trace()) for each in (found, fp32))
     checks = [Check(file, "accuracy", correct / faces, None, faces)]
     if file != "fp32":
         lost = reference - correct
-        # Counted in faces: a loss of exactly half a point must not be decided by rounding.
+        # Counted in faces, so that rounding does not decide about a loss of exactly half a point.
         verdict: Verdict = "passed" if lost <= MAX_ACCURACY_LOSS * faces + 1e-9 else "failed"
         checks.append(Check(file, "accuracy lost against fp32", lost / faces, MAX_ACCURACY_LOSS, faces, verdict))
     rows = ((name, found[f"ccc_{name}"]) for name in found.dimensions)
@@ -111,7 +111,7 @@ def score_checks(file: str, found: Evaluation, fp32: Evaluation) -> list[Check]:
 
 
 def speed_checks(medians: Mapping[tuple[str, int], float]) -> list[Check]:
-    """Time of a call, and time against fp32's for each batch size; above 1 is slower, which is a warning."""
+    """Check time per call, and its ratio to fp32 for each batch size; a ratio above 1 is a warning."""
     checks = [Check(file, f"milliseconds, batch {n}", median, None, n) for (file, n), median in medians.items()]
     for (file, n), median in medians.items():
         if file != "fp32":
@@ -122,10 +122,10 @@ def speed_checks(medians: Mapping[tuple[str, int], float]) -> list[Check]:
 
 
 def measure_speed(models: Mapping[str, ModelFile], crops: UInt8) -> dict[tuple[str, int], float]:
-    """Milliseconds by file and batch size: the median of up to 60 calls after two warm-up calls.
+    """Measure milliseconds by file and batch size: the median of up to 60 calls after two warm-up calls.
 
-    The files take turns, so that a machine that slows down slows all of them. `crops`, uint8 (N, size, size, 3), are
-    repeated where a batch needs more.
+    Calls of the files alternate, so that a slow phase of the machine affects all of them. `crops`, uint8
+    (N, size, size, 3), are repeated if a batch needs more.
     """
     medians: dict[tuple[str, int], float] = {}
     for batch in _SPEED_BATCHES:
@@ -144,7 +144,7 @@ def measure_speed(models: Mapping[str, ModelFile], crops: UInt8) -> dict[tuple[s
 
 
 def machine() -> dict[str, Any]:
-    """Processor, its cores that this process may use, whether it has VNNI (int8 instructions), and the runtime."""
+    """Describe the machine: processor, available cores, VNNI (int8 instructions), and runtime."""
     import onnxruntime
 
     cpu = cpu_info()

@@ -1,4 +1,4 @@
-"""Compare runs: configurations that differ in nothing but the seed, as tables in CSV, figures, and one page."""
+"""Comparison of runs, grouped into configurations over seeds: CSV tables, figures, and one page."""
 
 import math
 import os
@@ -21,23 +21,23 @@ from emodet.models.metrics import lower_is_better
 from emodet.sweeps.runs import FINISHED, PRUNED, Run, find_runs
 
 REPORTED = ("accuracy", "macro_f1")
-"""Metrics of the test split that a comparison shows."""
+"""Metrics on test in a comparison."""
 
-# Keys that do not change what is trained.
+# Keys that do not change the training.
 _IGNORED = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.num_workers", "data.processes")
 _IGNORED_GROUPS = ("logger", "sweep", "launcher", "hydra")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ only in the seed.
 
     Attributes:
         label: Value of each of `Comparison.columns`.
-        runs: All of them.
-        scores: Means over the finished runs: of the monitored metric at the kept epochs under its name, of those in
-            `REPORTED` under ``test/NAME``.
-        best: The run with the best checkpoint; None without a checkpoint.
+        runs: All runs of the configuration.
+        scores: Means over the finished runs: the monitored metric at the kept epochs under its name, metrics in
+            `REPORTED` as ``test/NAME``.
+        best: Run with the best checkpoint; None without a checkpoint.
     """
 
     label: Mapping[str, str]
@@ -53,13 +53,13 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Runs side by side.
+    """Comparison of configurations.
 
     Attributes:
         metric: The monitored metric.
-        columns: Keys in which configurations differ.
-        configurations: The best first; those without a finished run last.
-        runs: All runs, in the order of their numbers.
+        columns: Keys that differ between configurations.
+        configurations: Configurations, best first; those without a finished run last.
+        runs: All runs, ordered by number.
     """
 
     title: str
@@ -70,7 +70,7 @@ class Comparison:
 
 
 class CompareRuns(Callback):
-    """Compares the runs of a sweep when it ends; exit status 1 where a run did not finish."""
+    """Hydra callback that compares the runs of a sweep at its end; the exit status is 1 if a run did not finish."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the comparison into the sweep's folder and print the table."""
@@ -147,7 +147,7 @@ def _is_compared(key: str) -> bool:
 
 
 def _short(value: str | None) -> str:
-    """A value for a table: searched numbers have many digits. Whole ones stay."""
+    """Shorten a value for a table, since searched numbers have many digits; integers are unchanged."""
     with suppress(ValueError):
         return f"{float(value or '–'):.4g}" if not (value or "").isdecimal() else str(value)
     return value or "–"
@@ -168,7 +168,7 @@ def _configuration(runs: Sequence[Run], label: Mapping[str, str], metric: str, s
 
 
 def mean_interval(name: str, values: Sequence[float]) -> Score:
-    """Mean and its 95 % interval by Student's t: how seeds vary, not how faces do; no interval of one value."""
+    """Return the mean over seeds and its 95 % interval by Student's t; no interval for a single value."""
     from scipy.stats import t
 
     count, mean = len(values), fmean(values) if values else None
@@ -179,7 +179,7 @@ def mean_interval(name: str, values: Sequence[float]) -> Score:
 
 
 def _table(comparison: Comparison, output: Path) -> list[list[str]]:
-    """Rows for people: the page and the terminal."""
+    """Return the rows for the page and the terminal."""
     head = [*comparison.columns, comparison.metric, "95 % interval", "seeds", *(f"test {name}" for name in REPORTED)]
     rows = [[*head, "best checkpoint"]]
     for each in comparison.configurations:
@@ -192,7 +192,7 @@ def _table(comparison: Comparison, output: Path) -> list[list[str]]:
 
 
 def _configuration_row(each: Configuration, comparison: Comparison, output: Path) -> dict[str, object]:
-    """A row of ``comparison.csv``, by column."""
+    """Return a row of ``comparison.csv`` by column."""
     seeds = each.scores[comparison.metric].n
     row = {**each.label, "seeds": seeds, "metric": comparison.metric}
     for name, score in each.scores.items():
@@ -203,7 +203,7 @@ def _configuration_row(each: Configuration, comparison: Comparison, output: Path
 
 
 def _run_row(run: Run, comparison: Comparison, output: Path) -> dict[str, object]:
-    """A row of ``runs.csv``, by column."""
+    """Return a row of ``runs.csv`` by column."""
     label = next(each.label for each in comparison.configurations if run in each.runs)
     epoch, value = run.kept or ("", None)
     return {
@@ -215,7 +215,7 @@ def _run_row(run: Run, comparison: Comparison, output: Path) -> dict[str, object
 
 
 def _csv(rows: Iterable[Mapping[str, object]]) -> str:
-    """Rows of the same columns as CSV with a header."""
+    """Format rows with the same columns as CSV with a header."""
     every = list(rows)
     return csv_text([every[0], *(row.values() for row in every)])
 
@@ -237,7 +237,7 @@ _LINES = {"best": ("C0", 2.4, "-"), FINISHED: (INK, 1.0, "-"), PRUNED: ("C1", 1.
 
 
 def plot_means(comparison: Comparison) -> bytes | None:
-    """Each configuration's runs, mean and 95 % interval, the best on top, as PNG; None without a validated run."""
+    """Plot runs, mean and 95 % interval of each configuration, best on top, as PNG; None without a validated run."""
     shown = [each for each in comparison.configurations if any(run.kept for run in each.runs)][:_MAX_CONFIGURATIONS]
     if not shown:
         return None
@@ -262,7 +262,7 @@ def plot_means(comparison: Comparison) -> bytes | None:
 
 
 def plot_curves(comparison: Comparison) -> bytes | None:
-    """The monitored metric of every run over the epochs, as PNG; None without any."""
+    """Plot the monitored metric of every run over the epochs, as PNG; None without values."""
     from matplotlib.ticker import MaxNLocator
 
     shown = [run for run in comparison.runs if run.curve]

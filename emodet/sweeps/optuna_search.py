@@ -1,4 +1,4 @@
-"""Hyper-parameter search with Optuna: the search behind ``sweep=optuna``, and the callback that prunes its trials."""
+"""Hyper-parameter search with Optuna for ``sweep=optuna``, and the callback that prunes trials."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def search(
     launcher: Launcher,
     arguments: Sequence[str],
 ) -> list[JobReturn]:
-    """Run trials until the study holds ``n_trials`` finished or pruned ones. A failed trial counts as asked for.
+    """Run trials until the study contains ``n_trials`` finished or pruned ones; failed trials count too.
 
     `options` are those of `hydra_plugins.emodet_sweeps.OptunaSweeperConfig`, `arguments` the command line's overrides.
     """
@@ -51,7 +51,7 @@ def search(
         raise EmodetError(f"training.monitor=val/loss: {', '.join(losses)} change the loss itself; use val/nll")
     file = expanded(str(options["study"])).resolve()
     pruner = None if options["pruner"] is None else dict(options["pruner"])
-    _make_pruner(pruner)  # refuses wrong arguments before the first trial
+    _make_pruner(pruner)  # raises for invalid arguments before the first trial
     study = _open(file, metric, options["seed"], options["n_startup_trials"])
     finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
     if finished:
@@ -73,7 +73,7 @@ def search(
         done: Sequence[JobReturn] = ()
         try:
             done = launcher.launch(jobs, initial_job_idx=trials[0].number)
-        finally:  # also where the launcher fails or a signal arrives
+        finally:  # even if the launcher fails or a signal arrives
             for trial, returned in itertools.zip_longest(trials, done):
                 _tell(study, trial, returned)
         returns.extend(done)
@@ -83,7 +83,7 @@ def search(
 
 
 def _pruning_overrides(file: Path, number: int, metric: str, pruner: Mapping[str, Any] | None) -> list[str]:
-    """Overrides that add a `PruningCallback` to a trial."""
+    """Return overrides that add a `PruningCallback` to a trial."""
     arguments = {"_target_": f"{__name__}.PruningCallback", "study": f"'{file}'", "trial": number, "monitor": metric}
     arguments |= {f"pruner.{key}": value for key, value in (pruner or {}).items()}
     return [f"++callbacks.pruning.{key}={value}" for key, value in arguments.items()]
@@ -110,11 +110,11 @@ def _open(file: Path, metric: str, seed: int, n_startup_trials: int) -> optuna.S
             direction="minimize" if lower_is_better(metric) else "maximize",
             load_if_exists=True,
         )
-        # Another seed than that of the trials so far: a continued search would draw them again.
+        # A different seed for a continued search, which would otherwise repeat the earlier trials.
         seed += len(study.get_trials(deepcopy=False))
         study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_startup_trials)
         before = study.user_attrs.get("monitor", metric)
-    except Exception as problem:  # a file that is no journal fails in many ways
+    except Exception as problem:  # an invalid journal raises various exceptions
         raise EmodetError(f"hydra.sweeper.study={file}: not a study of Optuna, or damaged ({problem!r})") from None
     if before != metric:
         raise EmodetError(f"hydra.sweeper.study={file}: its trials were compared by {before}, not by {metric}")
@@ -132,7 +132,7 @@ def _make_pruner(arguments: Mapping[str, Any] | None) -> optuna.pruners.BasePrun
 
 
 def search_space(overrides: Sequence[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """Split overrides into distributions of the searched keys, and the fixed ones as text. The later of two counts.
+    """Split overrides into distributions of searched keys and fixed values as text; later overrides replace earlier.
 
     Ranges are in Hydra's sweep syntax: ``interval(LOW, HIGH)``, ``choice(A, B)``, ``range(START, STOP)``,
     ``tag(log, interval(…))``.
@@ -173,14 +173,14 @@ def _distribution(key: str, override: Override) -> BaseDistribution:
 
 
 class PruningCallback(L.Callback):
-    """Reports the monitored metric of each epoch to the study, and stops the training where the pruner says so.
+    """Reports the monitored metric of each epoch to the study, and stops the training if the pruner decides so.
 
-    The study's file is all that trials share, so it does not matter which launcher started them.
+    Trials share only the study's file, so every launcher is supported.
 
     Args:
         study: Journal file of the study.
         trial: Number of the trial.
-        monitor: The metric.
+        monitor: Name of the metric.
         pruner: Arguments of `optuna.pruners.PercentilePruner`; None only reports.
     """
 

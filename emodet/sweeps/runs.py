@@ -1,4 +1,4 @@
-"""Reads run folders for a comparison: finished, failed, interrupted, killed and running ones."""
+"""Reading of run folders for a comparison, including failed, interrupted, killed and running ones."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +23,13 @@ class Run:
 
     Attributes:
         state: `FINISHED`, `PRUNED`, failed, interrupted by a signal, or unfinished (killed, or still running).
-        reason: Why it is not finished; empty where unknown.
-        overrides: The command line's overrides, key to value.
-        metric: The monitored metric.
+        reason: Reason why the run is not finished; empty if unknown.
+        overrides: Overrides of the command line, values by key.
+        metric: Name of the monitored metric.
         curve: Pairs of epoch and value of the metric.
-        kept: The pair of the kept epoch; None before the first validation.
-        checkpoint: Of the kept epoch; None where there is none.
-        test: Metrics on the test split, name to value; empty before the report.
+        kept: Pair of the kept epoch; None before the first validation.
+        checkpoint: Checkpoint of the kept epoch, or None.
+        test: Metrics on test by name; empty before the report.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class Run:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
-    """Runs in the folders of sweeps, of runs, or in folders that contain these, each once."""
+    """Find the runs in folders of sweeps or runs, or in folders that contain them; each run once."""
     found: dict[Path, None] = {}
     for folder in folders:
         within = list(_runs_within(folder.resolve()))
@@ -70,7 +70,7 @@ def _read_run(folder: Path) -> Run:
     try:
         run = RunFolder(folder)
         facts = run.facts_so_far()
-        # A run that failed early has not written its own.
+        # A run that failed early has no configuration of its own.
         config = run.config if run.config.is_file() else folder / ".hydra" / "config.yaml"
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
         listed = facts.get("overrides") or yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or []
@@ -98,12 +98,12 @@ def _read_run(folder: Path) -> Run:
             test={name: float(each["value"]) for name, each in test.items() if each.get("value") is not None},
             test_name=str(facts.get("splits", {}).get("test", "")),
         )
-    except Exception as problem:  # a damaged file can fail in any way
+    except Exception as problem:  # damaged files raise various exceptions
         raise EmodetError(f"{folder}: not a run folder, or damaged ({problem!r})") from None
 
 
 def _state(facts: Mapping[str, Any]) -> tuple[str, str]:
-    # A resumed run keeps the marks of its first attempt; the latest one counts.
+    # A resumed run contains the state of its earlier attempts; the latest one is valid.
     started, left, ended = (str(facts.get(name, "")) for name in ("started", "left", "ended"))
     if ended and ended > left and ended >= started:
         return (PRUNED, str(facts["pruned"])) if facts.get("pruned") else (FINISHED, "")
