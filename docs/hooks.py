@@ -66,8 +66,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def configuration() -> Iterator[str]:
     """The page: each command's keys with the values in force, what they mean, and the choices of each group."""
     # Not at the top of the file: they load torch.
-    from emodet.command_line import SCHEMAS, choices, groups_of
-    from emodet.config import TrainConfig
+    from emodet.command_line import choices, groups_of
+    from emodet.config import SCHEMAS, TrainConfig
 
     for command, schema in SCHEMAS.items():
         summary = (inspect.getdoc(schema) or "").partition("\n\nAttributes:")[0].replace("``", "`")
@@ -89,8 +89,9 @@ def values_in_force(command: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from emodet.command_line import SCHEMAS, conf_folder, groups_of
+    from emodet.command_line import conf_folder, groups_of
     from emodet.composition import register_schema
+    from emodet.config import SCHEMAS
     from emodet.schema import checked
 
     register_schema(command, SCHEMAS[command])

@@ -13,21 +13,19 @@ from typing import Any
 
 import yaml
 
-from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
 from emodet.errors import EmodetError, errors_of, nearest
 from emodet.files import expanded
 from emodet.installation import named, spelled
 from emodet.schema import checked, defaults, unknown_key
 
-SCHEMAS: Mapping[str, type] = {
-    "train": TrainConfig,
-    "prepare": PrepareConfig,
-    "evaluate": EvaluateConfig,
-    "export": ExportConfig,
-    "audit": AuditConfig,
-}
 # Keys whose value is a path, which can contain special characters of Hydra's grammar.
 _PATHS = ("root", "packs", "corrections", "checkpoint", "model", "init_from", "resume", "output", "dir")
+
+
+def _schema(command: str) -> type:
+    from emodet.config import SCHEMAS  # takes 0.2 s, which a list of the experiments does not need
+
+    return SCHEMAS[command]
 
 
 def conf_folder() -> str:
@@ -64,7 +62,7 @@ def checked_arguments(command: str, typed: Sequence[str]) -> list[str]:
     Raises `EmodetError` for an unknown key or choice, and for a list where a group takes one choice. Hydra would print
     a message of its parser.
     """
-    groups, keys = groups_of(command), list(defaults(SCHEMAS[command]))
+    groups, keys = groups_of(command), list(defaults(_schema(command)) if typed else ())
     sweeps = bool({"-m", "--multirun"} & set(typed))
     for argument in typed:
         key = key_of(argument)
@@ -156,7 +154,7 @@ def help_text(command: str, purpose: str, typed: Sequence[str]) -> str:
     values = _composed(command, overrides, typed) if overrides else _default_values(command)
     own = "; a class of your own: net._target_=mypackage.MyNet" if "net" in values else ""
     lines += ["", f"keys with their values (KEY=VALUE){own}:", ""]
-    described = _descriptions(SCHEMAS[command])
+    described = _descriptions(_schema(command))
     for key, value in values.items():
         lines += textwrap.wrap(described.get(key, ""), 120, initial_indent="# ", subsequent_indent="# ")
         lines += _lines(key, value)
@@ -179,8 +177,8 @@ def _default_choices(file: Mapping[str, Any]) -> dict[str, Any]:
 def _default_values(command: str) -> dict[str, Any]:
     """Return the default values: of the signatures, updated by the default choices and the command's file."""
     conf = Path(conf_folder())
-    file, schema = _yaml(conf / f"{command}.yaml"), SCHEMAS[command]
-    values = defaults(schema, composed=issubclass(schema, TrainConfig))  # else null means the checkpoint's own value
+    file, schema = _yaml(conf / f"{command}.yaml"), _schema(command)
+    values = defaults(schema, composed="experiment" in groups_of(command))  # else null means the checkpoint's own value
     layers = [
         {group: _yaml(conf / group / f"{name}.yaml")}
         for group, chosen in _default_choices(file).items()
@@ -202,7 +200,7 @@ def _composed(command: str, overrides: Sequence[str], typed: Sequence[str]) -> d
 
     from emodet.composition import register_schema
 
-    register_schema(command, SCHEMAS[command])
+    register_schema(command, _schema(command))
     first = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in _config_dir(typed))}]"]
     if any(argument.startswith("experiment=") for argument in overrides):
         first.append("name=run")
@@ -214,7 +212,7 @@ def _composed(command: str, overrides: Sequence[str], typed: Sequence[str]) -> d
     HydraConfig.instance().set_config(config)  # for interpolations
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain: Any = OmegaConf.to_container(own, resolve=True)
-    return checked(SCHEMAS[command], plain, [key_of(argument) for argument in overrides])
+    return checked(_schema(command), plain, [key_of(argument) for argument in overrides])
 
 
 def _yaml(file: Path) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from emodet.command_line import SCHEMAS, conf_folder, key_of
+from emodet.command_line import conf_folder, key_of
 from emodet.composition import register_schema
-from emodet.config import TrainConfig
+from emodet.config import SCHEMAS, TrainConfig
 from emodet.errors import EmodetError
 from emodet.installation import install, raising_signals, signal_of
 from emodet.models.build import specs_in, trust

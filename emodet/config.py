@@ -3,7 +3,7 @@
 Groups take keys, types and defaults from signatures; ``conf/`` contains the choices. See `emodet.schema`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -234,3 +234,7 @@ class AuditConfig(TrainConfig):
     pictures: bool = True
     out_of_fold: Annotated[Values, Group(OutOfFoldOptions)]
     proposals: Annotated[Values, Group(ProposalOptions)]
+
+
+_OF_COMMANDS = (TrainConfig, PrepareConfig, EvaluateConfig, ExportConfig, AuditConfig)
+SCHEMAS: Mapping[str, type] = {each.__name__.removesuffix("Config").lower(): each for each in _OF_COMMANDS}

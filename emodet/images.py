@@ -154,7 +154,7 @@ class _Jpeg:
 def _structure(data: bytes) -> _Jpeg:
     jpeg, at = _Jpeg(), 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _END and jpeg.scans <= _MAX_SCANS:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
         if marker == 0xFF:  # fill byte
             at += 1
             continue
@@ -171,8 +171,8 @@ def _structure(data: bytes) -> _Jpeg:
             jpeg.size = int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
             # Sequential scans contain all coefficients at once, whatever their header states.
             jpeg.missing = dict.fromkeys(data[at + 10 : at + 2 + length : 3], _ALL if marker == _PROGRESSIVE else 1)
-        jpeg.plain &= marker in _START_OF_FRAME or marker in _HARMLESS
-        at += 2 + max(2, length)
+        jpeg.plain &= marker in _HARMLESS or marker in _START_OF_FRAME
+        at += 2 + length if length > 2 else 4
     if data[at : at + 2] == _EOI:
         jpeg.end = at
     jpeg.plain &= bool(jpeg.scans) and jpeg.size is not None and jpeg.end == len(data) - 2

@@ -160,7 +160,7 @@ class Preprocessing:
         if self.detail is not None and len(square) > self.detail:
             square = np.asarray(cv2.resize(square, (self.detail,) * 2, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         if len(square) == self.size:
-            return square
+            return square.copy()
         method = cv2.INTER_AREA if len(square) > self.size else _INTERPOLATION[self.interpolation]
         return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=method), dtype=np.uint8)
 
@@ -210,7 +210,7 @@ def _cut(image: UInt8, left: int, top: int, pixels: int) -> UInt8:
     """Copy the pixels [left, left + pixels) × [top, top + pixels); edges are repeated outside the image."""
     height, width = image.shape[:2]
     if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
-        return image[top : top + pixels, left : left + pixels].copy()
+        return image[top : top + pixels, left : left + pixels]
     inside = image[max(0, top) : max(0, top + pixels), max(0, left) : max(0, left + pixels)]
     if inside.size:
         borders = max(0, -top), max(0, top + pixels - height), max(0, -left), max(0, left + pixels - width)

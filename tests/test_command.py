@@ -17,7 +17,8 @@ from made_releases import affectnet_npy, affectnet_plus, class_folders, labels_c
 import emodet
 from emodet import laboratory
 from emodet.__main__ import COMMANDS
-from emodet.command_line import SCHEMAS, help_text
+from emodet.command_line import help_text
+from emodet.config import SCHEMAS
 from emodet.errors import EmodetError
 from emodet.installation import typed_as
 

@@ -23,7 +23,8 @@ from lightning.pytorch.loggers import CSVLogger
 from made_reader import ready
 
 from emodet.__main__ import COMMANDS
-from emodet.command_line import SCHEMAS, checked_arguments, help_text
+from emodet.command_line import checked_arguments, help_text
+from emodet.config import SCHEMAS
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
 from emodet.errors import EmodetError

@@ -4,7 +4,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from emodet.datasets import affectnet
@@ -90,10 +89,11 @@ class OwnCsv(Reader):
         seen: Seen = {}
         samples: list[Sample] = []
         for picture, (label, where, face) in zip(pictures, faces, strict=True):
-            name = meaning.get(label, label) if own or not label else class_named(label, where)
+            if label not in meaning:
+                meaning[label] = label if own or not label else class_named(label, where)
             if picture is None:
                 continue
-            several = len(boxes[picture]) > 1
+            name, several = meaning[label], len(boxes[picture]) > 1
             suffix = f"#{','.join(f'{value:.12g}' for value in face.box)}" if face.box else ""
             if not is_new(listing, seen, picture + suffix, f"{name or 'without emotion'} in {face.split}", where):
                 continue
@@ -104,9 +104,9 @@ class OwnCsv(Reader):
             else:
                 key, subject = (picture + suffix, face.subject or picture) if several else (picture, face.subject)
                 emotion = listing.class_names.index(name) if name else None
-                samples.append(replace(face, key=key, emotion=emotion, subject=subject, file=picture))
-        without = sum(sample.valence is None for sample in samples)
-        if 0 < without < len(samples):
+                known = face.valence, face.arousal, face.box, face.landmarks, subject, picture
+                samples.append(Sample(key, face.split, emotion, None, *known))
+        if 0 < (without := sum(sample.valence is None for sample in samples)) < len(samples):
             listing.notes.append(f"{without:,} faces have no valence and arousal (-2 or empty).")
         return samples
 
@@ -123,13 +123,13 @@ def _face(row: dict[str, str], rows: CsvRows, absolute: Sequence[str]) -> Sample
     label = row["emotion"]
     if _NUMBER.fullmatch(label):
         raise rows.error(f"emotion={label!r} is a number, which means something else in every data set; write names")
-    values = [rows.number(row.get(name) or "nan", name) for name in _VALUES]
-    for name, value in zip(_VALUES, values, strict=True):
+    values = [rows.number(row[name] or "nan", name) for name in _VALUES if name in row]
+    for name, value in zip(_VALUES, values, strict=False):
         if abs(value) > 1 and value != _NOT_ANNOTATED:
             raise rows.error(
                 f"{name}={value:g} is outside -1 to 1 (empty or {_NOT_ANNOTATED}: not annotated); scale it"
             )
-    valence, arousal = affectnet.valence_and_arousal(*values)
+    valence, arousal = affectnet.valence_and_arousal(*values) if values else (None, None)
     box, points = _box(row, rows), _numbers(_POINTS, row, rows)
     landmarks = tuple(zip(points[::2], points[1::2], strict=True)) or None
     return Sample(path, split, None, None, valence, arousal, box, landmarks, row.get("subject") or None)
@@ -156,7 +156,7 @@ def _box(row: dict[str, str], rows: CsvRows) -> Box | None:
 
 def _numbers(columns: Sequence[str], row: dict[str, str], rows: CsvRows) -> list[float]:
     """The numbers in these columns, none where all are empty or not there."""
-    if not any(row.get(name) for name in columns):
+    if columns[0] not in row or not any(map(row.__getitem__, columns)):
         return []
     values = [rows.number(row[name], name) for name in columns]
     if not all(map(math.isfinite, values)):
