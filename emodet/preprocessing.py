@@ -207,7 +207,7 @@ def _square(image: UInt8, centre: tuple[float, float], side: float) -> UInt8:
 
 
 def _cut(image: UInt8, left: int, top: int, pixels: int) -> UInt8:
-    """Copy the pixels [left, left + pixels) × [top, top + pixels); edges are repeated outside the image."""
+    """Return the pixels [left, left + pixels) × [top, top + pixels), perhaps a view; edges are repeated outside."""
     height, width = image.shape[:2]
     if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
         return image[top : top + pixels, left : left + pixels]

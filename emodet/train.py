@@ -12,10 +12,13 @@ import logging
 import math
 import signal
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -90,6 +93,9 @@ def fit(
         raise SystemExit(stop.exit_status) from stop
     except SystemExit as leaving:  # Lightning's, after a signal before the first step
         raise leaving.__context__ if isinstance(leaving.__context__, KeyboardInterrupt) else leaving from None
+    except torch.OutOfMemoryError as problem:
+        traceback.clear_frames(problem.__traceback__)  # they hold the batch
+        raise EmodetError(out_of_memory(trainer)) from None
     except (MisconfigurationException, ValueError) as problem:  # Lightning checks some options only with the data
         if isinstance(problem, MisconfigurationException) or "`val_check_interval`" in str(problem):
             raise EmodetError(f"trainer: {' '.join(str(problem).split())}") from None
@@ -97,6 +103,19 @@ def fit(
     finally:
         if trainer.is_global_zero and run.attempts:
             draw_curves(run)
+
+
+def out_of_memory(trainer: Any) -> str:
+    """Return the message, with the largest half, quarter, … of a batch whose forward and backward pass fit."""
+    device, classifier, faces = trainer.strategy.root_device, trainer.lightning_module, trainer.datamodule.batch_size
+    size, message = classifier.preprocessing.size, f"data.batch_size={faces} does not fit in the memory of {device}"
+    classifier.to(device)  # Lightning has emptied it
+    while (faces := faces // 2) > 1:
+        with suppress(torch.OutOfMemoryError), trainer.precision_plugin.forward_context():
+            image = torch.zeros((faces, size, size, 3), dtype=torch.uint8, device=device)
+            classifier.net(classifier.normalise(image)).sum().backward()
+            return f"{message}; data.batch_size={faces} does (trainer.accumulate_grad_batches keeps the step's size)"
+    return f"{message}, nor do two faces: take a smaller net or preprocessing.size"
 
 
 def how_to_continue(stop: Interrupted, run: RunFolder) -> str:

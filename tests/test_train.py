@@ -13,6 +13,7 @@ from emodet.emotions import EMOTIONS
 from emodet.modelfile import read_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy
+from emodet.models.residual_cnn import ResidualCNN
 from emodet.training.checkpoints import load_classifier, load_weights, read_checkpoint
 from emodet.training.folder import RunFolder
 
@@ -222,6 +223,19 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(command, refused
     load_classifier(tmp_path / "checkpoints/best.ckpt")
     assert [path.name for path in tmp_path.rglob(".*ckpt")] == []
     assert command("emodet.train", f"resume={tmp_path}") == 0
+
+
+@pytest.mark.parametrize(("most", "words"), [(5, "data.batch_size=4 does"), (1, "nor do two faces")])
+def test_a_card_without_room_for_the_batch_names_one_that_fits(most, words, refused, small, tmp_path, monkeypatch):
+    def on_a_small_card(self, x, forward=ResidualCNN.forward):
+        if len(x) > most:
+            raise torch.OutOfMemoryError
+        return forward(self, x)
+
+    monkeypatch.setattr(ResidualCNN, "forward", on_a_small_card)
+    error = refused("emodet.train", *small, *PLAIN, "data.batch_size=16", f"hydra.run.dir={tmp_path}")
+    assert "data.batch_size=16 does not fit in the memory of cpu" in error
+    assert words in error
 
 
 # Ways to train.
