@@ -121,8 +121,8 @@ class ModelFile:
         # Comparisons with NaN are false.
         if not ((rows >= -_TOLERANCE).all() and (np.abs(sums - 1) <= _TOLERANCE).all()):
             raise EmodetError(
-                f"{self.name}: its output probabilities has values from {rows.min()} to {rows.max()} and sums from "
-                f"{sums.min()} to {sums.max()}, expected 0 to 1 and 1; the net or its export is faulty"
+                f"{self.name}: its probabilities range from {rows.min()} to {rows.max()}, and those of a crop sum to "
+                f"{sums.min()} to {sums.max()}; expected 0 to 1 and a sum of 1: the net or its export is faulty"
             )
         if len(results) > 1:
             pairs = results[1]
