@@ -109,7 +109,7 @@ def _check_choice(group: str, value: str, known: Mapping[str, Path], sweeps: boo
     if value.startswith("{") or "${" in value or "(" in value:
         return
     for choice in value.strip("[]'\"").split(",") if several or sweeps else [value.strip("'\"")]:
-        if (choice := choice.strip()) and choice != "null" and choice not in known:
+        if (choice := choice.strip()) and choice not in known:
             raise EmodetError(f"{group}={choice}: there is no such choice; {nearest(choice, known)}")
 
 

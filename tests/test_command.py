@@ -155,6 +155,7 @@ def test_help_with_an_experiment_shows_every_value_in_force_and_an_unknown_comma
         ("train experiment=baselin", "did you mean baseline?"),
         ("train experiment=baseline net=residual_cn", "did you mean residual_cnn?"),
         ("train experiment=baseline callbacks=[default,emma]", "did you mean ema?"),
+        ("train experiment=baseline logger=null", "there are csv, tensorboard, wandb"),
         ("train experimnt=baseline", "did you mean experiment?"),
         ("prepare data=synthetik", "did you mean synthetic?"),
         ("prepare data.max_unreadble=0", "did you mean data.max_unreadable?"),
