@@ -47,7 +47,7 @@ def styled_figure(width: float, height: float) -> Iterator["Figure"]:
 
 def percent_axis(axis: "Axis") -> None:
     """Show an axis of shares in percent."""
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %" if value <= 1.0001 else "")
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %" if value <= 1.0001 else "")
 
 
 def to_png(figure: "Figure", title: str = "", subtitle: str = "") -> bytes:

@@ -15,12 +15,14 @@ from emodet.errors import EmodetError
 from emodet.evaluation.outputs import predict_split
 from emodet.evaluation.pages import contact_sheet
 from emodet.evaluation.plots import (
+    percent_axis,
     plot_confusion,
     plot_coverage,
     plot_curves,
     plot_per_class,
     plot_reliability,
     plot_valence_arousal,
+    styled_figure,
 )
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.report import worst_errors, write_report
@@ -171,6 +173,13 @@ def test_no_text_of_a_figure_is_cut_off():
     for image in map(decode_rgb, pngs):
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
         check_edges(image)
+
+
+def test_ticks_of_an_axis_of_percents_differ():
+    with styled_figure(4, 3) as figure:
+        axis = figure.subplots().yaxis
+        percent_axis(axis)
+        assert axis.get_major_formatter().format_ticks([0.98, 0.985, 1.0, 1.005]) == ["98 %", "98.5 %", "100 %", ""]
 
 
 def test_figures_of_a_split_without_some_classes_and_without_intervals():
