@@ -16,14 +16,14 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Handle a new connection."""
         super().connection_made(transport)
-        self._made_s = self.loop.time()
+        self.made_s = self.loop.time()
         self._header_timer: asyncio.TimerHandle | None = None
         self._update_timer()
         others = [each for each in self.connections if isinstance(each, LimitedProtocol) and each is not self]
         alive = [each for each in others if not each.transport.is_closing()]
         idle = [each for each in alive if each.is_idle]
         if self.limit_concurrency is not None and len(alive) + 1 >= self.limit_concurrency and idle:
-            min(idle, key=lambda each: each._made_s).transport.close()
+            min(idle, key=lambda each: each.made_s).transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Handle a part of a request."""

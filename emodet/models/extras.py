@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms import v2
 
 from emodet.data.faces import Batch
@@ -16,6 +15,7 @@ from emodet.errors import EmodetError, require
 if TYPE_CHECKING:
     from emodet.models.classifier import EmotionClassifier
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Normalised input, float (N, 3, H, W); targets (N, K); valence and arousal (N, 2), NaN where not annotated."""
@@ -206,7 +206,7 @@ class SharpnessAware(TrainingExtra):
     def _worst_point(self, net: nn.Module) -> Iterator[None]:
         gradients = {weight: weight.grad for weight in net.parameters() if weight.grad is not None}
         before = {weight: weight.detach().clone() for weight in gradients}
-        momenta = {module: module.momentum for module in net.modules() if isinstance(module, _BatchNorm)}
+        momenta = {module: module.momentum for module in net.modules() if isinstance(module, _NORMS)}
         with torch.no_grad():
             scale = self.rho / (nn.utils.get_total_norm(gradients.values()) + 1e-12)
             for weight, gradient in gradients.items():

@@ -7,9 +7,9 @@ from time import perf_counter
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch import callbacks
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from emodet.data.faces import Batch
 from emodet.errors import require
@@ -155,14 +155,10 @@ class EMA(callbacks.WeightAveraging):
 
     def __init__(self, decay: float = 0.998) -> None:
         require(0 <= decay < 1, "callbacks.ema.decay", decay, "a share from 0 to below 1, such as 0.998")
-        super().__init__(multi_avg_fn=self._average)
-        self.decay = decay
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
-    @torch.no_grad()
-    def _average(self, averages: Any, current: Any, _count: Any) -> None:
-        """Update all tensors of one type in place; integers, such as the counter of batch norm, are copied."""
-        if averages[0].is_floating_point():
-            same = [each.to(average.dtype) for each, average in zip(current, averages, strict=True)]  # 64-true
-            torch._foreach_lerp_(averages, same, 1 - self.decay)
-        else:
-            torch._foreach_copy_(averages, current)
+        def update(averages: Any, current: Any, count: Any) -> None:
+            average(averages, [each.to(averages[0].dtype) for each in current], count)  # precision=64-true
+
+        super().__init__(multi_avg_fn=update)
+        self.decay = decay

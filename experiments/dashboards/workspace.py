@@ -150,7 +150,7 @@ def main() -> None:
         options.error("--entity TEAM names where to save the workspace; --print shows it without")
     workspace = build(chosen.entity or "TEAM", chosen.project, chosen.name)
     if chosen.print:
-        print(workspace._to_model().model_dump_json(by_alias=True, indent=2))
+        print(workspace._to_model().model_dump_json(by_alias=True, indent=2))  # noqa: SLF001 (no public form)
         return
     try:
         workspace.save()
