@@ -38,25 +38,25 @@ def affectnet_csv(root):
     return Made(root, root / "Manually_Annotated_file_lists/training.csv", pictures[0], 8)
 
 
-def affectnet_npy(root, count=8):
-    for number in range(count):
+def affectnet_npy(root):
+    for number in range(8):
         base = root / ("val_set" if number in (6, 7) else "train_set")
         put_picture(base / f"images/{number}.jpg", number)
         (base / "annotations").mkdir(exist_ok=True)
         for kind, value in (("exp", str(number % 8)), ("val", "0.5"), ("aro", "-0.25")):
             np.save(base / f"annotations/{number}_{kind}.npy", np.array(value))
-    return Made(root, root / "train_set/annotations/0_exp.npy", root / "train_set/images/0.jpg", count)
+    return Made(root, root / "train_set/annotations/0_exp.npy", root / "train_set/images/0.jpg", 8)
 
 
-def affectnet_plus(root, count=8):
+def affectnet_plus(root):
     mood, shares = {"valence": 0.5, "arousal": -0.25}, [0.5, 0.25, 0.25, 0, 0, 0, 0, 0]
-    for number in range(count):
+    for number in range(8):
         base = root / "human_annotated" / ("validation_set" if number in (6, 7) else "train_set")
         put_picture(base / f"images/{number}.jpg", number)
         label = {"human-label": number % 8, "soft-label": shares, "subset": 1, "meta-data": mood}
         put_text(base / f"annotations/{number}.json", json.dumps(label))
     base = root / "human_annotated/train_set"
-    return Made(root, base / "annotations/0.json", base / "images/0.jpg", count)
+    return Made(root, base / "annotations/0.json", base / "images/0.jpg", 8)
 
 
 def labels_csv(root):
@@ -66,13 +66,13 @@ def labels_csv(root):
     return Made(root, put_text(root / "labels.csv", ",pth,label,relFCs", *rows), pictures[0], 8)
 
 
-def yolo(root, count=8):
-    for number in range(count):
+def yolo(root):
+    for number in range(8):
         base = root / ("valid" if number in (6, 7) else "train")
         put_picture(base / f"images/{number}.jpg", number)
         put_text(base / f"labels/{number}.txt", f"{number % 8} 0.5 0.5 1 1")
     names = "[anger, contempt, disgust, fear, happy, neutral, sad, surprise]"
-    return Made(root, put_text(root / "data.yaml", "nc: 8", f"names: {names}"), root / "train/images/0.jpg", count)
+    return Made(root, put_text(root / "data.yaml", "nc: 8", f"names: {names}"), root / "train/images/0.jpg", 8)
 
 
 def put_ferplus(file, faces):
