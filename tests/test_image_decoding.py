@@ -230,29 +230,26 @@ class TestBroken:
             decode_rgb(data[: int(len(data) * kept)], name="a")
 
     @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-    @pytest.mark.parametrize("side", [60_000, 12_000, 9_000])
-    def test_a_bomb_is_not_decoded(self, side):
-        with pytest.raises(EmodetError, match="64,000,000"):
-            decode_rgb(png_bomb(side, side))
-
-    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000"])
-    def test_the_limit_can_be_set(self, kind):
-        data = encoded(Image.fromarray(corners(30, 30)), kind)
-        assert decode_rgb(data, max_pixels=900).shape == (30, 30, 3)
-        with pytest.raises(EmodetError, match=r"30×30 .* 899; raise max_pixels"):
-            decode_rgb(data, max_pixels=899)
+    def test_pictures_beyond_the_limit_of_pixels_are_not_decoded(self):
+        for side in (60_000, 12_000, 9_000):
+            with pytest.raises(EmodetError, match="64,000,000"):
+                decode_rgb(png_bomb(side, side))
+        for kind in ("PNG", "JPEG", "JPEG2000"):
+            data = encoded(Image.fromarray(corners(30, 30)), kind)
+            assert decode_rgb(data, max_pixels=900).shape == (30, 30, 3)
+            with pytest.raises(EmodetError, match=r"30×30 .* 899; raise max_pixels"):
+                decode_rgb(data, max_pixels=899)
 
     @pytest.mark.parametrize("quick", [True, False])
     @pytest.mark.parametrize("mode", ["RGB", "L"])
     def test_jpegs_that_decoders_fill_with_grey(self, quick, mode):
-        """An end marker in the middle, with or without the rest behind it, and zeros in place of data."""
+        """An end marker in front of the rest, and zeros in place of data."""
         noise = np.random.default_rng(1).integers(0, 256, (20, 32, 3), dtype=np.uint8)
         picture = Image.fromarray(cv2.resize(noise, (320, 200), interpolation=cv2.INTER_CUBIC)).convert(mode)
         data = encoded(picture, "JPEG", quality=85)
         middle = len(data) * 2 // 3
-        end = b"\xff\xd9"
         zeros = data[: middle - 100] + bytes(200) + data[middle + 100 :]
-        for damaged in (data[:middle] + end, data[:middle] + end + data[middle:], data[:middle], zeros):
+        for damaged in (data[:middle] + b"\xff\xd9" + data[middle:], zeros):
             with pytest.raises(EmodetError, match=r"a\.jpg: damaged"):
                 decode_rgb(damaged, name="a.jpg", quick=quick)
         assert decode_rgb(data, quick=quick).shape == (200, 320, 3)
@@ -270,7 +267,7 @@ class TestBroken:
 
     @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
     @pytest.mark.parametrize("value", [0, 127, 128, 255])
-    def test_flat_jpegs_are_no_damaged_ones(self, value, options):
+    def test_flat_jpegs_are_not_taken_for_damaged(self, value, options):
         """128 is the grey of missing data, and flat areas are stored as zeros."""
         image = np.full((600, 800, 3), value, np.uint8)
         assert np.abs(decode_rgb(encoded(Image.fromarray(image), "JPEG", **options)).astype(int) - value).max() <= 1
@@ -280,7 +277,7 @@ class TestBroken:
         assert np.array_equal(decode_rgb(data[:-2], name="a.jpg"), decode_rgb(data))
         assert "a.jpg" in caplog.text
 
-    def test_what_would_take_seconds_is_refused_at_once(self):
+    def test_pictures_that_take_seconds_to_decode_are_refused(self):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         progressive = encoded(Image.fromarray(noise), "JPEG", progressive=True)
         last = progressive.rindex(b"\xff\xda")
@@ -293,7 +290,7 @@ class TestBroken:
                     decode_rgb(data, quick=quick)
             assert time.process_time() - start < 2
 
-    def test_whatever_bytes_give_a_picture_or_our_error(self, capfd):
+    def test_any_bytes_give_a_picture_or_an_emodet_error(self):
         """2,000 files with a few bytes changed, most of them near the start where the structure lies."""
         rng = random.Random(0)
         noise = np.random.default_rng(0).integers(0, 256, (20, 26, 3), dtype=np.uint8)
@@ -314,9 +311,7 @@ class TestBroken:
                     found = decode_rgb(bytes(data))
             except EmodetError:
                 continue
-            assert found.dtype == np.uint8
-            assert found.ndim == 3
-            assert found.shape[2] == 3
+            assert (found.dtype, found.shape[2:]) == (np.uint8, (3,))
             decoded += 1
         assert 100 < decoded < 1900
 
