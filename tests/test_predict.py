@@ -36,7 +36,7 @@ def video(astronaut, tmp_path):
     return write_video(tmp_path / "clip.avi", moving_face(astronaut, 15))
 
 
-def test_a_photo_says_who_shows_what(predict, photo, monkeypatch):
+def test_a_photo_gives_a_line_for_each_face(predict, photo, monkeypatch):
     status, out, err = predict(photo)
     assert status == 0
     assert out.splitlines()[0] == f"{photo}:"
@@ -56,7 +56,7 @@ def test_a_photo_says_who_shows_what(predict, photo, monkeypatch):
     assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
-def test_broken_inputs_are_named_the_others_done_and_the_status_is_1(predict, astronaut, photo, tmp_path):
+def test_broken_inputs_are_named_and_the_others_recognised(predict, astronaut, photo, tmp_path):
     jpeg = encoded(astronaut, "JPEG")
     pictures = {
         "text.jpg": b"this is no picture",
@@ -178,19 +178,12 @@ def test_results_never_replace_inputs(predict, photo, tmp_path, names, options):
     assert (tmp_path / "a.annotated.jpg").read_bytes() == photo.read_bytes()
 
 
-def test_max_pixels_can_be_raised_and_lowered(predict, photo, video):
+def test_max_pixels_can_be_raised_beyond_pillows_limit_and_lowered(predict, photo, video, monkeypatch):
     assert predict(photo, "--max-pixels", "1000")[0] == 1
     assert predict(video, "--max-pixels", "1000")[0] == 1
-    assert predict(photo, "--max-pixels", str(512 * 512))[0] == 0
-
-
-@pytest.mark.slow
-def test_a_picture_beyond_pillows_own_limit_is_read_when_asked_for(predict, tmp_path):
-    large = tmp_path / "large.png"
-    Image.new("1", (18_000, 10_000)).save(large)
-    status, _, err = predict(large, "--max-pixels", "200000000")
-    assert status == 0, err
-    assert "Warning" not in err
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    status, _, err = predict(photo, "--max-pixels", str(512 * 512))
+    assert (status, "Warning" in err) == (0, False)
 
 
 def test_a_folder_of_results(predict, photo, video, tmp_path):
@@ -216,15 +209,7 @@ def test_a_folder_of_results(predict, photo, video, tmp_path):
         assert len(json.loads((tmp_path / "summary.json").read_text())["sources"]) == 2
 
 
-def test_every_nth_frame_and_still_the_whole_video(predict, video, tmp_path):
-    status, *_ = predict(video, "--every", "4", "--output", tmp_path / "found", "--annotate")
-    rows = json_lines((tmp_path / "found" / "faces.jsonl").read_text())
-    assert status == 0
-    assert [(row["frame"], row["time_s"]) for row in rows] == [(0, 0), (4, 0.4), (8, 0.8), (12, 1.2)]
-    assert len(list(VideoReader(tmp_path / "found" / "clip.annotated.mp4"))) == 15
-
-
-def test_rows_and_annotated_video_tell_the_same_times_and_keep_the_sound(predict, astronaut, tmp_path):
+def test_rows_and_annotated_video_have_equal_times_and_the_sound(predict, astronaut, tmp_path):
     times = [0, 0.1, 0.15, 0.9, 1.0, 1.6, 1.7, 2.5]
     source = tmp_path / "clip.mkv"
     write_video(source, moving_face(astronaut, 8), times_s=times, start_s=30, sound="aac", sound_s=4)
@@ -250,7 +235,7 @@ def test_damaged_frames_are_counted_and_the_others_recognised(predict, tmp_path,
     assert (len(rows), rows[-1]["time_s"]) == (source["frames"], pytest.approx(4.7, abs=0.03))
 
 
-def test_blurred_output_shows_no_face_to_the_detector(predict, photo, video, tmp_path):
+def test_no_face_is_detected_in_blurred_output(predict, photo, video, tmp_path):
     found, plain = tmp_path / "found", tmp_path / "plain"
     arguments = (photo, video, "--annotate", "--explain", "--every", "5")
     assert predict(*arguments, "--blur-faces", "--output", found)[0] == 0
@@ -296,7 +281,7 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
         pytest.param(["--show"], "screen", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux says so")),
     ],
 )
-def test_a_mistake_in_the_call_is_answered_in_a_line(model_path, photo, capsys, monkeypatch, arguments, words):
+def test_wrong_arguments_are_refused_in_one_line(model_path, photo, capsys, monkeypatch, arguments, words):
     monkeypatch.chdir(photo.parent)
     Path("cut.onnx").write_bytes(model_path.read_bytes()[:200])
     if hasattr(os, "mkfifo"):
@@ -333,27 +318,23 @@ def test_a_disk_that_fills_with_pictures_ends_the_run(predict, photo, tmp_path, 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_a_disk_that_fills_with_rows_ends_the_run(model_path, photo):
+def test_a_disk_that_fills_with_rows_ends_the_run(model_path, photo, video, tmp_path):
+    import resource
+
+    def run(*arguments, **options):
+        command = [sys.executable, "-m", "emodet.predict", *arguments, "--model", model_path, "--detector", "none"]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        return done.stderr
+
     with open("/dev/full", "w") as full:  # noqa: PTH123
-        command = [sys.executable, "-m", "emodet.predict", photo, photo, "--model", model_path, "--rows", "jsonl"]
-        result = subprocess.run([*command, "--detector", "none"], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert result.returncode == 1
-    assert "No space left" in result.stderr
-    assert "Traceback" not in result.stderr
+        assert "No space left" in run(photo, photo, "--rows", "jsonl", stdout=full)
+    limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))}
+    assert run(video, "--output", tmp_path / "found", **limited).count("could not be written") == 1
+    assert json.loads((tmp_path / "found" / "summary.json").read_text())["sources"][0]["files"] == []
 
 
-def test_rows_that_do_not_fit_are_one_error_and_what_is_written_is_there(model_path, video, tmp_path):
-    resource = pytest.importorskip("resource", reason="there are no such limits on Windows")
-    found, size = tmp_path / "found", (2000, 2000)
-    command = [sys.executable, "-m", "emodet.predict", video, "--model", model_path, "--detector", "none"]
-    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, size)}
-    result = subprocess.run([*command, "--output", found], stderr=subprocess.PIPE, text=True, **limit)
-    assert result.returncode == 1
-    assert result.stderr.count("could not be written") == 1
-    assert json.loads((found / "summary.json").read_text())["sources"][0]["files"] == []
-
-
-def test_a_reader_that_has_enough_is_no_error(model_path, tmp_path, astronaut):
+def test_a_closed_pipe_is_no_error(model_path, tmp_path, astronaut):
     for index in range(40):
         (tmp_path / f"{index}.png").write_bytes(encoded(astronaut[60:180, 170:280]))
     arguments = f"-m emodet.predict {tmp_path} --model {model_path} --detector none --rows jsonl"
@@ -364,7 +345,7 @@ def test_a_reader_that_has_enough_is_no_error(model_path, tmp_path, astronaut):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_finishes_what_is_open(model_path, astronaut, tmp_path, number, status):
+def test_ctrl_c_completes_the_files(model_path, astronaut, tmp_path, number, status):
     video = write_video(tmp_path / "long.avi", moving_face(astronaut, 1200, step=(0, 0)))
     found = tmp_path / "found"
     options = ["--annotate", "--rows", "csv", "--detector", "centerface", "--output", str(found)]
@@ -386,7 +367,7 @@ def test_ctrl_c_finishes_what_is_open(model_path, astronaut, tmp_path, number, s
 
 
 @pytest.mark.parametrize(("source", "number", "status"), [("pipe", signal.SIGINT, 130), ("-", signal.SIGTERM, 143)])
-def test_a_pipe_that_gives_nothing_can_be_stopped(model_path, tmp_path, source, number, status):
+def test_waiting_for_a_pipe_can_be_interrupted(model_path, tmp_path, source, number, status):
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "emodet.predict", source, "--model", str(model_path)]
     pipe = subprocess.PIPE
@@ -398,7 +379,7 @@ def test_a_pipe_that_gives_nothing_can_be_stopped(model_path, tmp_path, source, 
         assert "Traceback" not in process.stderr.read()
 
 
-def test_something_live_runs_at_the_speed_of_life(predict, astronaut, tmp_path, monkeypatch):
+def test_a_camera_is_recognised_in_real_time(predict, astronaut, tmp_path, monkeypatch):
     """A camera of 10 frames per second, of which recognition keeps up with a few only."""
 
     left, times_s = [astronaut[:240, 100:420, ::-1]] * 12, []
