@@ -6,12 +6,12 @@ import runpy
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_commands import run_command
 from wandb_log import WandbLog
 
-from emodet.data.pack import Pack
 from emodet.errors import EmodetError
 from emodet.files import sha256_of
 from emodet.training.folder import RunFolder
@@ -48,7 +48,7 @@ def events(run):
     return accumulator.EventAccumulator(str(run.path / "tensorboard"), size_guidance=everything).Reload()
 
 
-def test_the_configuration_is_nested_and_complete_and_the_checkpoint_an_artifact_in_the_run_folder(run, log):
+def test_configuration_and_checkpoint_are_logged(run, log):
     facts = run.facts()
     assert log.name.startswith("affectnet_yolo-ResidualCNN-seed")
     assert log.group == "some"
@@ -108,19 +108,19 @@ def test_figures_and_tables_of_both_splits(run, log, events):
         assert all(row[1] != row[2] for row in errors)
 
 
-def test_the_dashboard_names_only_what_a_run_logs_and_is_printed_without_a_team(log, capsys, monkeypatch):
-    text = (Path(__file__).parents[2] / "experiments/dashboards/workspace.py").read_text(encoding="utf-8")
-    named = set(re.findall(r'"((?:train|val|test|final)/[a-z0-9_/]+)"', text))
+def test_the_dashboard_names_only_logged_metrics_and_needs_a_team(log, capsys, monkeypatch):
+    script = Path(__file__).parents[2] / "experiments/dashboards/workspace.py"
+    named = set(re.findall(r'"((?:train|val|test|final)/[a-z0-9_/]+)"', script.read_text(encoding="utf-8")))
     assert len(named) > 20
     logged = {key for row in log.history for key in row} | set(log.summary)
     assert {name for name in named if not any(key == name or key.startswith(f"{name}.") for key in logged)} == set()
     pytest.importorskip("wandb_workspaces")
     monkeypatch.setattr(sys, "argv", ["workspace.py", "--print"])
-    runpy.run_path(str(Path(__file__).parents[2] / "experiments/dashboards/workspace.py"), run_name="__main__")
+    runpy.run_path(str(script), run_name="__main__")
     assert "val/accuracy" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["workspace.py"])
     with pytest.raises(SystemExit):
-        runpy.run_path(str(Path(__file__).parents[2] / "experiments/dashboards/workspace.py"), run_name="__main__")
+        runpy.run_path(str(script), run_name="__main__")
 
 
 @pytest.mark.slow
@@ -139,14 +139,13 @@ def test_no_picture_of_affectnet_gets_into_the_log(release, command, small, tmp_
     assert names == {"confusion", "reliability", "recall"}
 
 
-class MadePack(Pack):
-    def __init__(self, title: str, reader: str = "yolo", redistributable: bool | None = None) -> None:
-        self.manifest = {"title": title, "reader": reader, "redistributable": redistributable}
+def made_pack(title, reader="yolo", **terms):
+    return SimpleNamespace(manifest={"title": title, "reader": reader, **terms})
 
 
-OPEN = MadePack("drawn faces", redistributable=True)
-AFFECTNET, OLD = MadePack("AffectNet", redistributable=False), MadePack("AffectNet", "affectnet_csv")
-OWN = MadePack("own pictures", "own_csv", redistributable=False)
+OPEN = made_pack("drawn faces", redistributable=True)
+AFFECTNET, OLD = made_pack("AffectNet", redistributable=False), made_pack("AffectNet", "affectnet_csv")
+OWN = made_pack("own pictures", "own_csv", redistributable=False)
 
 
 @pytest.mark.parametrize(

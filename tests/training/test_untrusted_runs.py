@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from made_commands import python
 from test_checkpoints import Marks
 
 from emodet.errors import EmodetError
@@ -62,21 +61,6 @@ def test_a_hostile_configuration_is_refused(change, run, command, refused, tmp_p
     command("emodet.evaluate", f"checkpoint={run}", "errors=0", "resamples=0")
     assert not marker.exists()
     assert (run / "config.yaml").read_text(encoding="utf-8") == text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("defaults", ["../../../evil", "{run}/evil"])
-def test_hydra_follows_no_path_out_of_a_run_folder(run, tmp_path, defaults):
-    """The command in a process of its own: what Hydra composes from is not this process's."""
-    marker = tmp_path / "it_ran"
-    evil = f"# @package hydra.callbacks\nmine: {{_target_: os.mkdir, path: {marker}}}\n"
-    (run / "evil.yaml").write_text(evil, encoding="utf-8")
-    config = (run / "config.yaml").read_text(encoding="utf-8")
-    (run / "config.yaml").write_text(f"defaults: ['{defaults.format(run=run)}']\n{config}", encoding="utf-8")
-    done = python("-m", "emodet.train", f"resume={run}")
-    assert done.returncode == 2, done.stderr
-    assert "config.yaml: refused" in done.stderr
-    assert not marker.exists()
 
 
 @pytest.mark.parametrize("damage", [{"results": 5}, {"pack": []}, {"splits": None}, {"results": {"test": {"nll": {}}}}])
