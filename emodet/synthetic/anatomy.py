@@ -1,7 +1,7 @@
-"""Geometry of a drawn face: action units move its points, a pose projects them.
+"""Geometry of a drawn face: action units move points, a pose projects them to pixels.
 
-Face coordinates: the origin lies between the eyes, x to the image's right, y down, z towards the viewer; one unit is
-half the width of a face.
+Face coordinates: the origin is between the eyes, x points right in the image, y down, z towards the viewer; one unit
+is half the width of a face.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ DATA: dict[str, Any] = tomllib.loads(Path(__file__).with_name("faces.toml").read
 _STEPS = 6
 SIDES = ((0, -1.0), (1, 1.0))
 _HEAD = np.array([0.0, 0.15, 0.0])
-"""The point about which a head turns."""
+"""Centre of rotation of the head."""
 _CATMULL_ROM = 0.5 * np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]], dtype=np.float64)
 _T = np.linspace(0, 1, _STEPS, endpoint=False)
 _BASIS = np.stack([np.ones_like(_T), _T, _T**2, _T**3], axis=1) @ _CATMULL_ROM
@@ -34,7 +34,7 @@ BOW = 1 - _U**2
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What stays the same over all pictures of one person. Lengths in half face widths, colours RGB 0 to 255."""
+    """Attributes of a person that are the same in all images. Lengths in half face widths, colours RGB, 0 to 255."""
 
     cheek: float
     jaw: float
@@ -65,9 +65,9 @@ class Identity:
 
 
 class Units:
-    """Strengths of action units, 0 to 1, by number, of (2, 44): on the picture's left and right side, and their mean.
+    """Strengths of action units by number, 0 to 1, from an array (2, 44): left and right side of the image, and mean.
 
-    Plain numbers: single ones are read, many times.
+    Lists, because reading single numbers from an array is slower.
     """
 
     def __init__(self, strengths: Float64) -> None:
@@ -76,7 +76,7 @@ class Units:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """Angles in radians: `yaw` turns to the picture's right, `pitch` nods down, `roll` tilts clockwise."""
+    """Angles of the head in radians (yaw to the image's right, pitch down, roll clockwise), and gaze, -1 to 1."""
 
     yaw: float = 0.0
     pitch: float = 0.0
@@ -87,7 +87,7 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
-    """Points (n, 2) in face coordinates; pairs are the picture's left and right."""
+    """Outlines and lines of a face as points (n, 2) in face coordinates; pairs are left and right in the image."""
 
     outline: Points
     brows: tuple[Points, Points]
@@ -98,13 +98,13 @@ class Shape:
     opening: float
 
     def landmarks(self, at: "Projection") -> tuple[Points, Points]:
-        """The five landmarks of a sample, (5, 2), and jaw, brows and eyes, as far as a face reaches, in pixels."""
+        """Return the five landmarks of a sample, (5, 2), and points of jaw, brows and eyes, (n, 2), both in pixels."""
 
         def spread(line: Points, count: int) -> Points:
             return np.asarray(line[np.linspace(0, len(line) - 1, count).round().astype(int)])
 
         low = self.outline[self.outline[:, 1] > -0.1]
-        # The jaw is the head's rim, which has no depth of its own.
+        # The jaw is part of the head's outline, which is flat.
         jaw = at.rim(spread(low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))], 17))
         brows = [at(spread(line, 5)) for line in self.brows]
         eyes = [at(np.concatenate([upper[[0, 4, 10, 14]], lower[[10, 4]]])) for upper, lower in self.lids]
@@ -114,7 +114,7 @@ class Shape:
 
 
 def curve(points: Any, *, closed: bool = False) -> Points:
-    """A smooth line through points (Catmull and Rom 1974)."""
+    """Return a smooth curve through points (Catmull and Rom 1974)."""
     knots = np.asarray(points, dtype=np.float64)
     if closed:
         padded = np.concatenate([knots[-1:], knots, knots[:2]])
@@ -126,7 +126,7 @@ def curve(points: Any, *, closed: bool = False) -> Points:
 
 
 def shape_of(person: Identity, units: Units) -> Shape:
-    """Where everything is once the action units have moved it."""
+    """Return the shape of a face with these action units."""
     m = units.mean
     half = [
         (0.0, -1.28), (0.58, -1.14), (0.92, -0.66), (person.cheek * 0.99, -0.05),
@@ -139,7 +139,7 @@ def shape_of(person: Identity, units: Units) -> Shape:
     brows, lids, ex = [], [], person.eye_x
     for index, s in SIDES:
         a = units.sides[index]
-        # Lowering yields to raising at the inner end (1+4 makes the oblique brows of sadness and fear).
+        # Raising dominates at the inner end: units 1 and 4 together give the oblique brows of sadness and fear.
         frown = a[4] * (1 - 0.95 * a[1]) + 0.6 * a[9] * (1 - a[1])
         inner = person.brow_y - 0.20 * a[1] + 0.15 * frown
         middle = person.brow_y - person.brow_arch - 0.09 * a[1] * (1 - 0.6 * a[4]) - 0.14 * a[2] + 0.10 * frown
@@ -149,7 +149,7 @@ def shape_of(person: Identity, units: Units) -> Shape:
         brows.append(curve(brow))
         up = 1 + 0.55 * a[5] - 0.22 * a[7] - 0.16 * a[6] - 0.30 * a[9] - 0.20 * a[4] * (1 - a[5]) - 0.9 * a[43]
         low = 0.72 + 0.14 * a[5] - 0.50 * a[7] - 0.72 * a[6] - 0.40 * a[9] - 0.4 * a[43]
-        # Sad lids hang at the outer end, frowning ones at the inner.
+        # The lids droop at the outer end in sadness, and at the inner end in a frown.
         slant = 0.05 * a[1] * a[4] - 0.05 * frown
         x = s * ex + person.eye_width * _U
         tilt = -s * _U * person.eye_tilt
@@ -165,7 +165,7 @@ def shape_of(person: Identity, units: Units) -> Shape:
 
 
 def _mouth(person: Identity, units: Units) -> tuple[tuple[Points, Points, Points, Points], float]:
-    """Outer upper, inner upper, inner lower and outer lower line of the lips, left to right, and the opening."""
+    """Return the lines of the lips (outer upper, inner upper, inner lower, outer lower), and the opening."""
     m, half, lift = units.mean, [], []
     for a in units.sides:
         wide = 0.15 * a[12] + 0.03 * a[15] + 0.06 * a[14] + 0.17 * a[20] - 0.03 * a[23]
@@ -178,10 +178,10 @@ def _mouth(person: Identity, units: Units) -> tuple[tuple[Points, Points, Points
     centre = person.mouth_y * person.length + 0.03 * m[12] - 0.04 * m[9] - 0.03 * m[17] + 0.02 * m[26]
     x = np.where(_U < 0, half[0], half[1]) * _U
     ends = np.where(_U < 0, lift[0], lift[1]) * np.abs(_U) ** 1.7
-    # A dropped jaw takes the corners half of the way along, a smile holds them.
+    # A dropped jaw moves the corners by half as much, except in a smile.
     drop = 0.4 * opening * m[26] * (1 - m[12])
     middle = centre - ends + drop
-    # The stretched mouth is a rectangle, the dropped jaw an oval, the smile a bowl.
+    # A stretched mouth is rectangular, one with a dropped jaw oval, a smile flat on top.
     bow = BOW ** (0.8 - 0.45 * m[20] - 0.3 * m[26] * (1 - m[12]) - 0.15 * m[25] * m[12])
     raised = 0.06 * m[10] + 0.06 * m[9]
     inner_upper = middle - bow * (drop + 0.2 * opening * (1 - m[12]) + 0.4 * raised)
@@ -195,13 +195,13 @@ def _mouth(person: Identity, units: Units) -> tuple[tuple[Points, Points, Points
 
 
 def rgb(values: npt.NDArray[Any]) -> Colour:
-    """Three numbers as a colour."""
+    """Convert three numbers to a colour."""
     red, green, blue = values.astype(float).tolist()
     return red, green, blue
 
 
 class Projection:
-    """Face coordinates to pixels of the picture that is painted."""
+    """Projects face coordinates to pixels of the drawn image."""
 
     def __init__(self, pose: Pose, unit: float, centre: tuple[float, float]) -> None:
         (cy, sy), (cx, sx), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (pose.yaw, pose.pitch, pose.roll))
@@ -214,7 +214,7 @@ class Projection:
         self._origin = np.asarray(centre) - _HEAD @ matrix
 
     def __call__(self, points: Any, lift: Any = 0.0) -> Points:
-        """Points (n, 2) on the face's surface, an egg, or `lift` above it."""
+        """Project points (n, 2) on the surface of the face, an ellipsoid, or `lift` above it."""
         flat = np.asarray(points, dtype=np.float64)
         x, y = flat[:, 0], flat[:, 1]
         squared = x * x / 1.17 + (y - 0.1) ** 2 / 2.25
@@ -222,5 +222,5 @@ class Projection:
         return np.asarray(flat @ self._flat + depth[:, None] * self._deep + self._origin)
 
     def rim(self, points: Any, depth: float = 0.0) -> Points:
-        """Points (n, 2) in a plane at one depth: the head's outline, hair, clothes."""
+        """Project points (n, 2) in a plane at this depth: outline of the head, hair, clothes."""
         return np.asarray(np.asarray(points, dtype=np.float64) @ self._flat + (depth * self._deep + self._origin))

@@ -1,4 +1,4 @@
-"""Painting with OpenCV on continuous coordinates. Everything is painted larger than needed, then reduced by area."""
+"""Drawing with OpenCV in continuous coordinates. Images are drawn larger than needed, then reduced by averaging."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _SHIFT = 4
 
 
 class Canvas:
-    """uint8 pixels with OpenCV's drawing on continuous coordinates: pixel i covers i to i + 1."""
+    """A uint8 image with OpenCV's drawing functions in continuous coordinates: pixel i covers i to i + 1."""
 
     def __init__(self, pixels: UInt8, origin: tuple[int, int] = (0, 0)) -> None:
         self.pixels = pixels
@@ -37,9 +37,9 @@ class Canvas:
 
     @contextmanager
     def inside(self, points: Points) -> "Iterator[tuple[Canvas, UInt8]]":
-        """A copy of the part around a polygon to paint on, and the polygon's coverage there, 0 to 255.
+        """Yield a copy of the region around a polygon, and the polygon's coverage of it, uint8, 0 to 255.
 
-        What is painted on the copy is put back where the polygon covers it.
+        Afterwards the copy is blended into the image by its coverage.
         """
         height, width = self.pixels.shape[:2]
         x1, y1 = np.clip(np.floor(points.min(axis=0)).astype(int) - 1, 0, (width - 1, height - 1)).tolist()
@@ -49,13 +49,13 @@ class Canvas:
         copy = Canvas(here.copy(), (x1, y1))
         yield copy, mask
         share = mask[:, :, None].astype(np.uint16)
-        # Division by 256 with a share of 0 to 256 is a shift; half the time of an exact one by 255.
+        # Dividing by 256, with shares from 0 to 256, takes half the time of dividing by 255.
         share += share >> 7
         here[:] = (copy.pixels * share + here * (256 - share)) >> 8
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker (towards a warm brown) under 1, lighter (towards white) above."""
+    """Darken a colour (towards brown) by a factor below 1, or lighten it (towards white) by one above 1."""
     if factor <= 1:
         r, g, b = colour
         return (r * factor**0.85, g * factor, b * factor**1.1)
@@ -64,6 +64,6 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def blurred(pixels: UInt8, sigma: float) -> UInt8:
-    """Blur by two boxes, about a Gaussian of `sigma` pixels."""
+    """Blur with two box filters, which approximate a Gaussian of `sigma` pixels."""
     reach = 2 * max(1, round(2 * sigma)) + 1
     return np.asarray(cv2.blur(cv2.blur(pixels, (reach // 2 | 1,) * 2), (reach // 2 | 1,) * 2), dtype=np.uint8)

@@ -1,11 +1,11 @@
 """Drawn faces that show the eight emotions: a data set without photographs, for trials and tests.
 
-A face is an `Identity` (shape, skin, hair, …), a set of facial action units with their strengths,
-a pose and a light. The emotion shows in the action units alone: see `EXPRESSIONS`.
+A face consists of an `Identity` (shape, skin, hair, …), strengths of facial action units, a pose, and light. Only the
+action units depend on the emotion, see `EXPRESSIONS`.
 
-Sources: the action units are those of Ekman and Friesen (1978) and Ekman, Friesen and Hager (2002), *Facial Action
-Coding System*; which of them make an emotion follows Friesen and Ekman (1983), *EMFACS-7*, and the prototypes of the
-FACS Investigator's Guide (2002). How far a unit moves which point is our own drawing, not a measurement.
+Sources: action units of Ekman and Friesen (1978) and Ekman, Friesen and Hager (2002), *Facial Action Coding System*;
+their combinations for emotions from Friesen and Ekman (1983), *EMFACS-7*, and the prototypes of the FACS Investigator's
+Guide (2002). The displacement of each point by a unit was chosen by eye and not measured.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from emodet.synthetic.anatomy import DATA, Colour, Identity, Pose, Units, rgb
 from emodet.synthetic.painting import Look, paint
 
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 43)
-"""The units that are drawn, by their number in the Facial Action Coding System: inner and outer brow raiser, brow
+"""The drawn units, by their number in the Facial Action Coding System: inner and outer brow raiser, brow
 lowerer, upper lid raiser, cheek raiser, lid tightener, nose wrinkler, upper lip raiser, lip corner puller, dimpler, lip
 corner depressor, lower lip depressor, chin raiser, lip stretcher, lip tightener, lip pressor, lips part, jaw drop, eyes
 closed."""
@@ -32,24 +32,24 @@ EXPRESSIONS: Mapping[str, Sequence[Mapping[int, float]]] = {
     name: [{int(unit): strength for unit, strength in variant.items()} for variant in variants]
     for name, variants in DATA["expressions"].items()
 }
-"""Prototypes of each emotion: action unit to its strength, 0 to 1 (1 is intensity E), in a fully shown emotion."""
+"""Prototypes of each emotion at full intensity: strength by action unit, 0 to 1 (1 is intensity E of FACS)."""
 
 _SKIN, _HAIR, _IRIS = (np.array(DATA["colours"][name]) for name in ("skin", "hair", "iris"))
 _STYLE_SHARES = {name: style["share"] for name, style in DATA["styles"].items()}
 
 _LEAST_RENDER_PX = 144
-"""Smaller pictures are painted at least this large: thin lines then fade instead of vanishing."""
+"""Minimum size of the drawing, in pixels: thin lines of smaller images fade instead of disappearing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SyntheticFace:
-    """One drawn face and all that is known about it.
+    """One drawn face with its annotations.
 
     Attributes:
         image: uint8, (size, size, 3), RGB.
         emotion: Id 0 to 7 (`emodet.emotions.EMOTIONS`).
-        box: (x1, y1, x2, y2) in pixels: from above the brows to the chin, ear to ear. May reach outside.
-        landmarks: (x, y) of the eye on the picture's left, the right one, the nose tip, the mouth corners.
+        box: (x1, y1, x2, y2) in pixels, from above the brows to the chin; it can extend outside the image.
+        landmarks: (x, y) in pixels of left eye, right eye, nose tip, left and right mouth corner, as in the image.
     """
 
     image: UInt8
@@ -59,10 +59,10 @@ class SyntheticFace:
 
 
 def draw_identity(rng: np.random.Generator) -> Identity:
-    """A person: shape of face and features, skin from light to dark, hair, beard, age, glasses."""
+    """Draw a random person: shape of the face, colours, hair, beard, age, glasses."""
 
     def vary(low: float, high: float) -> float:
-        # Triangular: middling faces are commoner than extreme ones.
+        # Triangular distribution: average values are more frequent than extreme ones.
         return float(low + (high - low) * (rng.random() + rng.random()) / 2)
 
     def between(palette: npt.NDArray[np.int_], place: float) -> Colour:
@@ -72,7 +72,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     tone = rng.random() * (len(_SKIN) - 1)
     skin = between(_SKIN, tone)
     age = float(rng.random() ** 1.6)
-    # Dark skin goes with dark hair and eyes mostly, as in people.
+    # Dark skin mostly occurs with dark hair and eyes.
     light_hair = rng.random() < 0.75 - 0.2 * tone
     hair = _HAIR[int(rng.integers(2, 6)) if light_hair else int(rng.integers(0, 3 if tone < 3 else 2))]
     if age > 0.75 and rng.random() < 0.7:
@@ -101,10 +101,10 @@ def draw_identity(rng: np.random.Generator) -> Identity:
 
 
 def draw_action_units(emotion: int, rng: np.random.Generator, intensity: float, *, clean: bool = False) -> Units:
-    """One showing of an emotion: the strengths of the units.
+    """Draw random strengths of the action units for an emotion.
 
-    Chance decides the variant, each unit's share and small movements that mean nothing; `clean` takes the first
-    prototype as it stands, but for the side of a one-sided emotion.
+    Prototype, variation of each unit, and small unrelated movements are random. With `clean` it is the first prototype;
+    only the side of a one-sided emotion is random.
     """
     name = EMOTIONS[emotion]
     variants = EXPRESSIONS[name]
@@ -113,12 +113,12 @@ def draw_action_units(emotion: int, rng: np.random.Generator, intensity: float, 
     units = np.zeros((2, max(ACTION_UNITS) + 1))
     for unit, strength in variant.items():
         shares = np.ones(2) if clean else rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 2)
-        if name == "contempt":  # on one side of the face: EMFACS codes it as R12A + R14A or L12A + L14A
+        if name == "contempt":  # one-sided: R12A + R14A or L12A + L14A in EMFACS
             shares[side] *= 0.05
         units[:, unit] = np.clip(strength * intensity * shares, 0, 1)
     if clean:
         return Units(units)
-    # Faces move without meaning anything; a neutral one most visibly, since nothing else happens in it.
+    # Unrelated movements, most frequent in neutral faces.
     rate, most = (0.25, 0.3) if name == "neutral" else (0.10, 0.25)
     for unit in ACTION_UNITS:
         if unit not in (9, 26) and rng.random() < rate:
@@ -142,15 +142,15 @@ def draw_face(
 
     Args:
         emotion: Id 0 to 7, or a name, see `emodet.emotions`.
-        seed: What numpy's `default_rng` takes, such as ``(seed, index)``, or a generator to draw from.
-        size: Side of the picture in pixels.
-        identity: Who; a new person without it.
-        intensity: 0 to 1; without it 0.45 to 1.
-        framing: Least and greatest side of the face's box, as a fraction of the picture's.
-        clean: Frontal, evenly lit, sharp and the emotion's first prototype: for pictures that explain.
+        seed: Argument of numpy's `default_rng`, such as ``(seed, index)``, or a generator.
+        size: Side of the image in pixels.
+        identity: The person; None for a random one.
+        intensity: Intensity of the emotion, 0 to 1; None for a random one from 0.45 to 1.
+        framing: Minimum and maximum side of the face's box, as a fraction of the image's side.
+        clean: Frontal, evenly lit and sharp, with the emotion's first prototype: for illustrations.
 
     Raises:
-        EmodetError: `emotion` is none of the eight.
+        EmodetError: `emotion` is not one of the eight.
     """
     number = emotion_id(emotion) if isinstance(emotion, str) else emotion
     if number is None or not 0 <= number < len(EMOTIONS):
@@ -182,18 +182,18 @@ def _pose(rng: np.random.Generator) -> Pose:
 
 
 _BOX_UNITS = 2.1
-"""Side of a face's box in half face widths: what a face detector would mark."""
+"""Side of a face's box, in half face widths, as a face detector would return it."""
 
 
 def _box(points: Float64, unit: float) -> tuple[float, float, float, float]:
-    """A square about the middle of jaw, brows and eyes, moved up by a part of the forehead."""
+    """Return the square around the centre of jaw, brows and eyes, shifted up to include a part of the forehead."""
     x, y = ((points.min(axis=0) + points.max(axis=0)) / 2).tolist()
     y, half = y - 0.16 * unit, _BOX_UNITS / 2 * unit
     return x - half, y - half, x + half, y + half
 
 
 def _look(rng: np.random.Generator, *, clean: bool) -> Look:
-    """Light and background. A clean look is a plain one, yet differently coloured each time."""
+    """Draw random light and background; with `clean` frontal light and a background of one random colour."""
     hsv = [[[rng.uniform(0, 180), rng.uniform(20, 110), rng.uniform(90, 240)] for _ in range(2)]]
     first, second = cv2.cvtColor(np.array(hsv, dtype=np.uint8), cv2.COLOR_HSV2RGB)[0].astype(float)
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.75)
@@ -211,7 +211,7 @@ def _look(rng: np.random.Generator, *, clean: bool) -> Look:
 
 
 def photographed(image: UInt8, rng: np.random.Generator) -> UInt8:
-    """What a camera adds to a picture, uint8 (H, W, 3) RGB: exposure, contrast, tint, blur and noise."""
+    """Simulate a camera on an image, uint8 (H, W, 3) RGB: random exposure, contrast, tint, blur and noise."""
     gain = rng.uniform(0.72, 1.15) * rng.uniform(0.94, 1.06, 3)
     gamma, lift = rng.uniform(0.8, 1.25), rng.uniform(-8, 14)
     levels = np.linspace(0, 1, 256) ** gamma

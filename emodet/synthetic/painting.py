@@ -1,4 +1,4 @@
-"""How a drawn face is painted: background, skin, eyes, lips, brows, hair, light."""
+"""Drawing of a face: background, skin, eyes, lips, brows, hair, light."""
 
 import dataclasses
 import math
@@ -27,21 +27,20 @@ _OUTLINES = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What the picture adds to the face."""
+    """Light and background of an image."""
 
-    light: tuple[float, float]  # where it comes from, x to the right, y down; its length is its strength, 0 to 1
-    ground: tuple[Colour, Colour]  # between which the background fades
-    ground_angle: float  # direction of that fade, radians
-    # (n, 6): x, y, radius as fractions of the side, then RGB: what stands about behind the person
-    blobs: Float64
+    light: tuple[float, float]  # direction to the light (x right, y down); its length is the strength, 0 to 1
+    ground: tuple[Colour, Colour]  # colours of the background's gradient
+    ground_angle: float  # direction of the gradient in radians
+    blobs: Float64  # discs in the background, (n, 6): x, y and radius as fractions of the side, then RGB
 
 
 def paint(
     person: Identity, units: Units, pose: Pose, look: Look, *, side: int, unit: float, centre: tuple[float, float]
 ) -> tuple[UInt8, tuple[Float64, Float64]]:
-    """Paint one face: uint8 (side, side, 3) RGB, and `Shape.landmarks`.
+    """Draw one face; returns the image, uint8 (side, side, 3) RGB, and `Shape.landmarks`.
 
-    `unit` is half a face's width and `centre` the head's middle, in pixels.
+    `unit` is half the width of the face, and `centre` the centre of the head, in pixels.
     """
     shape, at = shape_of(person, units), Projection(pose, unit, centre)
     canvas, rim = Canvas(_background(look, side)), at.rim(shape.outline)
@@ -70,9 +69,9 @@ def _background(look: Look, side: int) -> UInt8:
 
 
 class _Painter:
-    """Paints the parts of one face.
+    """Draws the parts of one face.
 
-    `soft`, `crease` and `red` are the shadows, folds and redness that `skin` multiplies into the face.
+    `soft`, `crease` and `red` are maps of shadows, folds and redness, with which `skin` darkens and tints the face.
     """
 
     soft: Canvas
@@ -84,7 +83,7 @@ class _Painter:
         self.u = at.unit
 
     def skin(self, rim: Float64) -> None:
-        """The face's ground with shadows, creases and colour; folds of the action units show here."""
+        """Draw the skin with shadows, folds of the action units, beard and freckles."""
         person, u = self.person, self.u
         self.canvas.fill(rim, person.skin)
         with self.canvas.inside(rim) as (face, mask):
@@ -107,12 +106,12 @@ class _Painter:
     def _fold(
         self, points: Any, strength: float, width: float, amount: float = 1, least: float = 0, *, lift: float = 0
     ) -> None:
-        """A crease where `amount`, of an action unit or of age, exceeds `least`."""
+        """Draw a fold if `amount`, of an action unit or of age, exceeds `least`."""
         if amount > least:
             self.crease.line(self.at(points, lift), strength * amount, width)
 
     def _side(self, s: float, a: Sequence[float], upper: Float64, lower: Float64) -> None:
-        """Places of one side that lie deeper than their surroundings, its red cheek, and its folds."""
+        """Draw shadows, cheek and folds of one side."""
         at, u, person, line = self.at, self.u, self.person, self.shape.lips[1]
         age, ex, ny, nw = person.age, person.eye_x, self.shape.nose_y, self.shape.nose_width
         socket = [(s * (ex - 0.27), -0.16), (s * ex, -0.25), (s * (ex + 0.24), -0.14), (s * ex, 0.05)]
@@ -121,7 +120,7 @@ class _Painter:
         self.soft.fill(at(flank, 0.1), 24)
         self.red.disc(at([(s * (ex + 0.12), 0.42 - 0.08 * a[6])]), (0.24 + 0.05 * a[6]) * u, 50 + 60 * a[6])
         x, y = line[0 if s < 0 else -1]
-        # Nasolabial furrow: from the nostril round the corner of the mouth; smile, sneer, dimpler and years deepen it.
+        # Nasolabial fold, from the nostril to the corner of the mouth; deepened by smile, sneer, dimpler and age.
         depth = max(0.2 * age, 0.85 * a[12], 0.5 * a[15], a[9], a[10], a[14])
         middle = (s * (abs(x) * 0.75 + 0.16), float(line[7, 1]) - 0.2)
         furrow = [(s * (nw + 0.03), ny + 0.02 - 0.05 * a[9]), middle, (s * (abs(x) + 0.1), y - 0.02 + 0.04 * a[15])]
@@ -129,17 +128,17 @@ class _Painter:
         dent = [(x + s * 0.07, y - 0.09), (x + s * 0.12, y), (x + s * 0.06, y + 0.09)]
         self._fold(curve(dent), 140, 0.035 * u, a[14], 0.15)
         self._fold([(x - s * 0.01, y + 0.04), (x + s * 0.04, y + 0.17)], 90, 0.03 * u, a[15], 0.15)
-        # Cheek raiser: a pouch under the eye, crow's feet next to it. Age does the same, less.
+        # Cheek raiser: a fold below the eye, and crow's feet; also with age, but weaker.
         self._fold(lower[2:-2] + 0.07 * _DOWN, 105, 0.025 * u + 1, max(a[6], 0.6 * a[7], 0.45 * age), 0.1)
         feet, end = max(a[6] * (0.5 + 0.5 * age), 0.35 * age), s * (ex + person.eye_width)
         for rise in (-0.08, 0.0, 0.08):
             foot = [(end + s * 0.05, rise * 0.6 + 0.01), (end + s * 0.15, rise * 1.5 + 0.02)]
             self._fold(foot, 85, 0.02 * u, feet, 0.15)
-        self._fold(upper[1:-1] - 0.065 * _DOWN, 80, 0.022 * u + 1)  # of the upper lid
+        self._fold(upper[1:-1] - 0.065 * _DOWN, 80, 0.022 * u + 1)  # upper lid
         for k in range(3):  # nose wrinkler
             wrinkle = [(s * 0.03, 0.0 + 0.07 * k), (s * (0.13 + 0.02 * k), -0.06 + 0.075 * k)]
             self._fold(wrinkle, 105, 0.025 * u, a[9], 0.12, lift=0.12)
-        # Brow lowerer: upright furrows between the brows.
+        # Brow lowerer: vertical folds between the brows.
         self._fold([(s * 0.065, -0.22), (s * 0.075, -0.38 - 0.06 * a[1])], 125, 0.028 * u, a[4], 0.12)
         nostril = [(s * nw, ny - 0.03), (s * nw * 1.08, ny + 0.06), (s * nw * 0.8, ny + 0.1)]
         self._fold(curve(nostril), 130, 0.025 * u + 1, lift=0.15)
@@ -147,7 +146,7 @@ class _Painter:
         self.crease.fill(at(curve(hole, closed=True), 0.2), 190)
 
     def _middle(self, m: Sequence[float]) -> None:
-        """Shadows and folds of nose, lip, forehead and chin."""
+        """Draw shadows and folds of nose, lip, forehead and chin."""
         at, u, ny, nw = self.at, self.u, self.shape.nose_y, self.shape.nose_width
         lip = float(self.shape.lips[3][7, 1])
         for x, y, deep, strength in ((nw * 0.9, ny + 0.12, ny + 0.24, 52), (0.26, lip + 0.02, lip + 0.13, 50)):
@@ -183,7 +182,7 @@ class _Painter:
         self.canvas.fill(self.at(np.concatenate([line, np.asarray(under)[::-1]]), 0.05), self.person.hair_colour)
 
     def brows(self) -> None:
-        """Thick at the inner end and thin at the outer one."""
+        """Draw the brows, thick at the inner end and thin at the outer one."""
         for line in self.shape.brows:
             share = np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.55, 1], [0.75, 1.0, 0.85, 0.15])
             thick = np.stack([np.zeros(len(line)), self.person.brow_width * share], axis=1)
@@ -201,7 +200,7 @@ class _Painter:
                 eye.disc(spot, radius * 0.86, person.iris)
                 eye.disc(spot, radius * 0.5, (18, 14, 14))
                 eye.disc(spot - np.array([0.35, 0.4]) * radius, radius * 0.26, (255, 255, 255))
-                # The lid's shadow on the ball.
+                # Shadow of the lid on the eye.
                 shadow = np.zeros_like(mask)
                 Canvas(shadow, eye.origin).line(at(upper), 90, 0.075 * u)
                 keep = 255 - blurred(shadow, 0.02 * u)
@@ -247,7 +246,7 @@ class _Painter:
 
 
 def _paint_behind(canvas: Canvas, person: Identity, at: Projection) -> None:
-    """Hair behind the head, shoulders, neck and ears."""
+    """Draw hair behind the head, shoulders, neck and ears."""
     tone = person.cloth if person.hair == "scarf" else person.hair_colour
     if back := DATA["styles"][person.hair].get("back"):
         canvas.fill(at.rim(_OUTLINES[back], -0.3), shade(tone, 0.72))
@@ -265,7 +264,7 @@ def _paint_behind(canvas: Canvas, person: Identity, at: Projection) -> None:
 
 
 def _paint_hair(canvas: Canvas, person: Identity, at: Projection) -> None:
-    """Hair and hats before the face."""
+    """Draw hair and hats in front of the face."""
     u = at.unit
     if person.hair == "bald":
         return
@@ -292,7 +291,7 @@ def _paint_hair(canvas: Canvas, person: Identity, at: Projection) -> None:
 
 
 def _lit(pixels: UInt8, look: Look, rim: Float64) -> UInt8:
-    """Light from one side: brightness follows the slope of an egg under the head (Lambert), from a small map."""
+    """Apply light from one side: Lambertian shading of an ellipsoid, computed on a small map and enlarged."""
     side = pixels.shape[0]
     small = 32
     centre, half = rim.mean(axis=0) / side * small, np.ptp(rim, axis=0) / 2 / side * small

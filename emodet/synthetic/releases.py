@@ -1,4 +1,4 @@
-"""Drawn faces as a release on disk, the YOLO export of AffectNet: they go through a reader as real data does."""
+"""Drawn faces as a release on disk, in the format of AffectNet's YOLO export, so that a reader reads them like data."""
 
 import functools
 import hashlib
@@ -21,16 +21,16 @@ from emodet.synthetic.anatomy import Identity
 from emodet.synthetic.faces import draw_face, draw_identity
 
 _GENERATOR_VERSION = 1
-"""Raised whenever the same seed would give other faces or files."""
+"""Increased when the same seed would give other faces or files."""
 
 STAMP = "synthetic.json"
-"""The file in a release's root with the arguments that it was made with."""
+"""Name of the file in the root that contains the arguments of the release."""
 
 _SPLITS = ("train", "val", "test")
 _FACES_PER_PERSON = 8
 _FRAMING = (0.76, 0.92)
 
-# What `default_rng` gets besides the seed and the split, so that no two uses share a stream.
+# Third part of the seeds after seed and split, so that the random streams differ.
 _IDENTITY, _FACE, _LABELS = range(3)
 
 
@@ -42,26 +42,26 @@ def write_release(
     balance: str = "affectnet",
     progress: bool = False,
 ) -> Path:
-    """Write drawn faces as the YOLO export; does nothing where the same release exists.
+    """Write drawn faces as a YOLO export; do nothing if the same release exists.
 
-    Faces of one person never lie in two splits. Validation and test are balanced over the eight emotions.
+    Splits share no person. Val and test contain each emotion equally often.
 
     Args:
-        root: The folder of the release: a new or empty one, or one that holds this release already.
-        faces: How many for ``train``, ``val`` and ``test``.
-        seed: Decides every picture, together with the split and the index alone.
+        root: Folder of the release: new, empty, or with the same release.
+        faces: Number of faces in ``train``, ``val`` and ``test``.
+        seed: Seed. A picture depends only on seed, split and index.
         size: Side of the stored pictures in pixels.
-        balance: Classes of the training split: as uneven as AffectNet's (``affectnet``), or ``uniform``.
+        balance: Class frequencies in train: those of AffectNet (``affectnet``), or ``uniform``.
         progress: Whether to show a progress bar.
 
     Raises:
-        EmodetError: An argument is out of range, or `root` holds something else, which is left as it is.
-        OSError: The disk is full or not writable; nothing is left at `root`.
+        EmodetError: An argument is out of range, or `root` contains other files, which are not changed.
+        OSError: The disk is full or not writable; then `root` is not created.
     """
     root = Path(root)
     counts = {split: int(faces.get(split, 0)) for split in _SPLITS}
     are_numbers = set(faces) <= set(_SPLITS) and min(counts.values()) >= 0 and sum(counts.values()) > 0
-    require(are_numbers, "faces", dict(faces), "how many for train, val and test, 0 or more and at least one in all")
+    require(are_numbers, "faces", dict(faces), "numbers for train, val and test, 0 or more, and at least one face")
     require(32 <= size <= 1024, "size", size, "whole pixels from 32 to 1024")
     require(balance in ("affectnet", "uniform"), "balance", balance, "affectnet or uniform")
     require(seed >= 0, "seed", seed, "a whole number from 0")
@@ -77,11 +77,11 @@ def write_release(
         _write(partial, counts, seed, size, balance, progress)
         about = {**stamp, "title": "drawn faces", "redistributable": True}
         (partial / STAMP).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp's folders are closed to everybody else
+        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         try:
             partial.replace(root)
         except OSError:
-            if not _holds(root, stamp):  # else another process was first
+            if not _holds(root, stamp):  # else another process has written it
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -89,7 +89,7 @@ def write_release(
 
 
 def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
-    """Whether the release is there already; an error where something else is."""
+    """Return whether `root` contains this release; raise `EmodetError` if it contains anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -97,17 +97,17 @@ def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
         other = [f"{name} {found.get(name)!r} instead of {it!r}" for name, it in stamp.items() if found.get(name) != it]
     except (OSError, ValueError, AttributeError):
         raise EmodetError(
-            f"root={root} holds something else than synthetic faces; name a folder that is new or empty"
+            f"root={root} contains other files than synthetic faces; name a new or empty folder"
         ) from None
     if other:
         raise EmodetError(
-            f"root={root} holds synthetic faces made otherwise ({', '.join(other)}); remove that folder or name another"
+            f"root={root} contains synthetic faces with other arguments ({', '.join(other)}); delete it or name another"
         )
     return True
 
 
 def drawn_labels(count: int, seed: int, split: str, balance: str) -> Int64:
-    """Labels of a split's pictures in order: `count` emotions, 0 to 7."""
+    """Return the emotions of a split's pictures in order: int64 (count,), 0 to 7."""
     shares = np.array([TRAIN_COUNTS[name] for name in EMOTIONS], dtype=np.float64)
     if split != "train" or balance == "uniform":
         shares[:] = 1
@@ -118,12 +118,12 @@ def drawn_labels(count: int, seed: int, split: str, balance: str) -> Int64:
 
 @functools.lru_cache(maxsize=1024)
 def person_of(seed: int, split: str, person: int) -> Identity:
-    """A person of a split."""
+    """Return a person of a split, by number."""
     return draw_identity(np.random.default_rng((seed, _SPLITS.index(split), _IDENTITY, person)))
 
 
 def _quotas(count: int, shares: Float64) -> Int64:
-    """Whole numbers in these proportions that sum to `count` (largest remainder); at least 1 each where that goes."""
+    """Return whole numbers in proportion to `shares` that sum to `count`, each at least 1 if possible."""
     least = np.full(len(shares), 1 if count >= len(shares) else 0)
     exact = (count - least.sum()) * shares / shares.sum()
     quotas = np.floor(exact).astype(np.int64)
@@ -133,7 +133,7 @@ def _quotas(count: int, shares: Float64) -> Int64:
 
 
 def _write(folder: Path, counts: Mapping[str, int], seed: int, size: int, balance: str, progress: bool) -> None:
-    """``data.yaml``, and a label file ``class cx cy w h`` (normalised) for each picture."""
+    """Write ``data.yaml``, and for each picture a label file ``class cx cy w h`` (normalised)."""
     short = {"happiness": "happy", "sadness": "sad"}
     names = ", ".join(f"'{short.get(name, name)}'" for name in ALPHABETICAL_ORDER)
     (folder / "data.yaml").write_text(
@@ -149,7 +149,7 @@ def _write(folder: Path, counts: Mapping[str, int], seed: int, size: int, balanc
         for index, label in enumerate(drawn_labels(count, seed, split, balance).tolist() if count else ()):
             rng = np.random.default_rng((seed, _SPLITS.index(split), _FACE, index))
             person = person_of(seed, split, int(rng.integers(max(1, count // _FACES_PER_PERSON))))
-            rng.uniform(1, 1)  # the size, which differs in other layouts
+            rng.uniform(1, 1)  # keeps the random stream, and therefore the pixels, of `_GENERATOR_VERSION` 1
             face = draw_face(label, rng, size, identity=person, framing=_FRAMING)
             x1, y1, x2, y2 = (min(max(round(value), 0), size) / size for value in face.box)
             name = hashlib.sha224(f"{seed} {split} {index}".encode()).hexdigest()[:32]
