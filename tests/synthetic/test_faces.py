@@ -73,7 +73,7 @@ def test_what_exists_is_left_alone_and_something_else_is_refused(tmp_path):
     file = tmp_path / "holiday.jpg"
     file.write_bytes(b"mine")
     for root in (tmp_path, file):
-        with pytest.raises(EmodetError, match="something else"):
+        with pytest.raises(EmodetError, match="root=.*empty"):
             write_release(root, {"train": 8})
     assert file.read_bytes() == b"mine"
     empty = tmp_path / "empty"
