@@ -4,7 +4,6 @@ After a rename or a change of an interface, change the function of that item: th
 record was made on commit abc22e5. Record an item again only where a change of it is intended, and say so in the commit.
 """
 
-import csv
 import hashlib
 import io
 import json
@@ -22,6 +21,7 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 from made_commands import run_command
+from made_files import csv_rows, json_lines
 from made_predictions import make_predictions, with_dimensions
 from made_reader import MadeReader, records
 
@@ -229,7 +229,7 @@ def predict(folder):
     for name, arguments in inputs(folder).items():
         settings = ["--rows", "jsonl", "--detector", "centerface", "--threads", 1, "--quiet"]
         out = command(folder, "emodet.predict", *arguments, *settings)
-        rows = [json.loads(line) for line in out.splitlines()]
+        rows = json_lines(out)
         found[name] = [
             {"file": Path(row["source"]).name, "box": [row[end] for end in ("x1", "y1", "x2", "y2")]}
             | {key: row[key] for key in ("frame", "time_s", "face", "track_id", "emotion")}
@@ -264,11 +264,10 @@ def train(folder, name, run):
 def training_figures(run):
     """Return the metrics of each epoch: train and val."""
     epochs = {}
-    with (run / "metrics.csv").open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            figures = {key: round(float(v), 7) for key, v in row.items() if v and key.startswith(("train/", "val/"))}
-            if figures:
-                epochs.setdefault(row["epoch"], {}).update(figures)
+    for row in csv_rows(run / "metrics.csv", empty=False):
+        figures = {key: round(float(v), 7) for key, v in row.items() if key.startswith(("train/", "val/"))}
+        if figures:
+            epochs.setdefault(row["epoch"], {}).update(figures)
     return epochs
 
 
@@ -289,10 +288,6 @@ def export(folder, run):
 # Recording: ``OMP_NUM_THREADS=1 PYTHONPATH=.:tests python tests/golden/adapter.py [ITEM …]``.
 
 
-def record_readers(folder):
-    return {case["id"]: read_case(folder, case) for case in unpack_releases(folder)}
-
-
 def record_training(folder):
     for name in TRAININGS:
         train(folder, name, folder / name)
@@ -303,7 +298,7 @@ def record_training(folder):
 ITEMS = {
     "model": lambda _: {name: model_probabilities(name) for name in ("fp32", "int8")},
     "packs": packs,
-    "readers": record_readers,
+    "readers": lambda folder: {case["id"]: read_case(folder, case) for case in unpack_releases(folder)},
     "evaluation": lambda _: {name: evaluation(name) for name in EVALUATIONS},
     "predict": predict,
     "training": record_training,
