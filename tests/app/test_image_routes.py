@@ -1,19 +1,15 @@
 """POST /v1/recognize and /v1/annotate, and the models."""
 
 import base64
-import subprocess
-import sys
-from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
-from made_files import encoded, png_bomb, put_text
+from made_files import encoded, png_bomb
 from made_server import refusal
 from model_stub import write_stub
 from skimage import data
 
-from emodet.app.processes import Decoders, Process
 from emodet.app.settings import Limits
 from emodet.images import decode_rgb
 from emodet.inference.recognizer import Recognizer
@@ -22,7 +18,7 @@ GREY = np.full((64, 64, 3), 127, dtype=np.uint8)
 OWN = ("bored", "engaged", "happy")
 
 
-def test_the_answer_is_that_of_the_recognizer(client, portrait):
+def test_answers_equal_those_of_the_recognizer(client, portrait):
     answer = client.post("/v1/recognize", content=portrait)
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     found = answer.json()
@@ -38,7 +34,7 @@ def test_the_answer_is_that_of_the_recognizer(client, portrait):
     assert list(one["landmarks"].values()) == [pytest.approx(point, abs=0.01) for point in face.landmarks]
 
 
-def test_a_form_or_the_plain_body_of_any_type(client, portrait):
+def test_images_are_sent_as_a_form_or_as_a_body_of_any_type(client, portrait):
     plain = client.post("/v1/recognize", content=portrait).json()["faces"]
     form = client.post("/v1/recognize", files={"whatever": ("../../etc/passwd", portrait, "text/html")})
     more = client.post("/v1/recognize", data={"note": "x" * 100}, files={"file": ("p", portrait)})
@@ -101,29 +97,12 @@ def test_unreadable_and_large_images(client, portrait, serve):
         assert client.post("/v1/recognize", content=small).status_code == 200
 
 
-def test_an_image_that_takes_too_long_is_given_up(serve, monkeypatch):
-    noise = np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8)
-    slow, decoders = encoded(noise), Decoders(seconds=60)
-    with monkeypatch.context() as patch:
-        patch.setattr(Process, "receive", Mock(side_effect=MemoryError))  # before the answer has arrived
-        with pytest.raises(MemoryError):
-            decoders.decode(slow, 64_000_000)
-    assert decoders.decode(encoded(noise[:9, :9], "PNG"), 64_000_000).shape == (9, 9, 3)  # not the slow one
-    decoders.close()
+def test_decoding_has_a_time_limit(serve):
+    slow = encoded(np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8))
     with serve(limits=Limits(decode_seconds=0.01)) as client:
         for _ in range(2):  # the second in a process of its own: the first was killed
             message = refusal(client.post("/v1/recognize", content=slow), 422, "picture_unreadable")
             assert "0.01 seconds" in message
-
-
-def test_a_process_that_hangs_ends_with_a_killed_server(tmp_path):
-    hang = "def hang(pipe):\n    print(end='hangs\\n', flush=True)\n    time.sleep(90)\n"
-    start = "if __name__ == '__main__':\n    Process(hang).receive(90)\n"
-    script = put_text(tmp_path / "serve.py", "import time", "from emodet.app.processes import Process", hang + start)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) as server:
-        server.stdout.readline()
-        server.kill()
-        server.communicate(timeout=30)  # it is done when no process holds the pipe
 
 
 def test_the_prior(serve, tmp_path, portrait):
@@ -166,16 +145,6 @@ def test_invalid_forms(client, portrait):
     refusal(send(part, "multipart/form-data"), 400, "bad_request")
     refusal(send(b"rubbish"), 400, "bad_request")
     refusal(send(part.replace(b"Content", b"C\0ntent")), 400, "bad_request")
-
-
-def test_methods_and_addresses(client):
-    for method, path, allowed in (("GET", "/v1/recognize", "POST"), ("OPTIONS", "/v1/recognize", "POST")):
-        answer = client.request(method, path)
-        refusal(answer, 405, "method_not_allowed")
-        assert answer.headers["allow"] == allowed
-    for path in ("/v1/recognise", "/v1/", "/v2", "/nix.html", "/v1/models/nix.onnx", "/redoc"):
-        refusal(client.get(path), 404, "not_found")
-    refusal(client.post("/v1/nix"), 404, "not_found")
 
 
 def test_models(client, portrait):

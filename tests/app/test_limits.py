@@ -1,7 +1,7 @@
-"""Limits hold, and neither slow clients nor long work shut others out."""
+"""Limits, and that neither slow clients nor long work shut others out."""
 
-import asyncio
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -9,34 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+from made_commands import wait_for
 from made_server import refusal
 
 from emodet.app import connections
-from emodet.app.errors import ApiError
 from emodet.app.settings import Limits
+from emodet.inference.recognizer import Recognizer
 
 
-def test_a_full_queue_is_refused(serve):
-    go_on = threading.Event()
-
-    async def act(state):
-        with pytest.raises(ZeroDivisionError):
-            await state.run(lambda: 1 // 0)
-        running, *waiting = (asyncio.ensure_future(state.run(go_on.wait)) for _ in range(3))
-        async with asyncio.timeout(60):
-            while (state.workers.borrowed_tokens, state.waiting) != (1, 2):
-                await asyncio.sleep(0.001)
-        with pytest.raises(ApiError) as refused:
-            await state.run(int)
-        assert (refused.value.status_code, refused.value.problem.code) == (429, "busy")
-        assert int(refused.value.headers["Retry-After"]) > 0
+def test_a_full_queue_is_refused(serve, portrait, monkeypatch):
+    go_on, recognise = threading.Event(), Recognizer.recognise
+    monkeypatch.setattr(Recognizer, "recognise", lambda *given: go_on.wait() and recognise(*given))
+    with serve(workers=1, limits=Limits(waiting=2)) as client, ThreadPoolExecutor(3) as threads:
+        send = functools.partial(client.post, "/v1/recognize", content=portrait)
+        accepted = [threads.submit(send) for _ in range(3)]
+        wait_for(lambda: client.app.state.server.waiting == 2)
+        refused = send()
+        refusal(refused, 429, "busy")
+        assert int(refused.headers["retry-after"]) > 0
         go_on.set()
-        assert await asyncio.gather(running, *waiting) == [True] * 3
-        assert await asyncio.gather(state.run(lambda: 1), state.run(lambda: 2)) == [1, 2]
-
-    with serve(workers=1, limits=Limits(waiting=2)) as client, ThreadPoolExecutor(1) as thread:
-        # In a thread: a browser's driver may keep this thread's event loop.
-        thread.submit(asyncio.run, act(client.app.state.server)).result()
+        assert [each.result().status_code for each in (*accepted, threads.submit(send))] == [200] * 4
 
 
 @pytest.mark.parametrize("path", ["/v1/recognize", "/v1/videos"])

@@ -60,9 +60,8 @@ def browser(astronaut, tmp_path_factory):
 
 @contextlib.contextmanager
 def opened(browser, site):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"])
-    yield Watched(context, site.url)
-    context.close()
+    with browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"]) as context:
+        yield Watched(context, site.url)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What cannot work is a sentence on the page that says what to do: never a blank page, never a stack trace."""
+"""Problems are reported on the page, with a way out: never a blank page, never a stack trace."""
 
 import functools
 
@@ -10,15 +10,14 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 def test_permission_refused(browser, site):
-    context = browser.new_context()
-    watched = Watched(context, site.url)
-    page = watched.open(ready=False)
-    refusal = {"permission": {"name": "camera"}, "setting": "denied", "origin": site.url.rstrip("/")}
-    context.new_cdp_session(page).send("Browser.setPermission", refusal)
-    page.click("#camera-start")
-    assert "not allowed" in watched.problem()
-    assert page.locator("#camera-start").is_enabled()  # to be tried again
-    context.close()
+    with browser.new_context() as context:
+        watched = Watched(context, site.url)
+        page = watched.open(ready=False)
+        refusal = {"permission": {"name": "camera"}, "setting": "denied", "origin": site.url.rstrip("/")}
+        context.new_cdp_session(page).send("Browser.setPermission", refusal)
+        page.click("#camera-start")
+        assert "not allowed" in watched.problem()
+        assert page.locator("#camera-start").is_enabled()  # to be tried again
 
 
 def rejected(name):
@@ -38,7 +37,7 @@ WITHOUT = "Object.defineProperty(Navigator.prototype, 'mediaDevices', {value: un
         slow(WITHOUT, "no camera", "pictures and videos work"),
     ],
 )
-def test_a_camera_that_cannot_be_had(watched, script, said, way_out):
+def test_a_camera_that_cannot_be_opened(watched, script, said, way_out):
     watched.page.add_init_script(script)
     watched.open(ready=False).click("#camera-start")
     assert said in watched.problem()
@@ -65,7 +64,7 @@ def test_an_unsupported_browser(watched, lacking):
         slow("js/recognition/crop.js", "could not be loaded"),
     ],
 )
-def test_a_part_that_is_missing(watched, missing, said):
+def test_a_missing_file(watched, missing, said):
     watched.page.context.route(f"**/{missing}", lambda route: route.fulfill(status=404, body=""))
     watched.open(ready=False)
     assert said in watched.problem()
@@ -84,40 +83,32 @@ def test_two_tabs_with_the_camera(watched):
 
 
 @pytest.mark.slow
-def test_a_server_that_has_gone_does_not_matter_once_the_page_is_there(browser, page_folder, astronaut):
+def test_a_loaded_page_needs_no_server(browser, page_folder, astronaut):
     process, url = serve(page_folder)
-    context = browser.new_context()
-    page = Watched(context, url).open("picture")
-    process.terminate()
-    process.wait(10)
-    data = encoded(astronaut[0:300, 60:360], "JPEG", quality=95)
-    page.set_input_files("#picture-files", {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": data})
-    page.wait_for_selector(".result")
-    assert "happiness" in page.inner_text(".result > p")
-    context.close()
+    with browser.new_context() as context:
+        page = Watched(context, url).open("picture")
+        process.terminate()
+        process.wait(10)
+        data = encoded(astronaut[0:300, 60:360], "JPEG", quality=95)
+        page.set_input_files("#picture-files", {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": data})
+        page.wait_for_selector(".result")
+        assert "happiness" in page.inner_text(".result > p")
 
 
-def test_without_javascript_and_opened_as_a_file_the_page_says_so(browser, site, page_folder):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(site.url)
-    assert "switch JavaScript on" in page.content()
-    context.close()
-    # Browsers load no modules from files; the page says how it is to be opened.
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"file://{page_folder}/index.html")
-    page.wait_for_selector("#problem:not([hidden])")
-    assert "http.server" in page.inner_text("#problem p")
-    context.close()
+def test_no_javascript_and_a_page_opened_as_a_file(browser, site, page_folder):
+    with browser.new_page(java_script_enabled=False) as page:
+        page.goto(site.url)
+        assert "switch JavaScript on" in page.content()
+    with browser.new_page() as page:  # browsers load no modules from files
+        page.goto(f"file://{page_folder}/index.html")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "http.server" in page.inner_text("#problem p")
 
 
-def test_the_page_links_to_the_project_where_it_has_an_address(browser, site):
-    context = browser.new_context()
-    page = context.new_page()
+def test_the_page_links_to_the_project(watched):
+    page = watched.page
     address = "https://example.org/emodet"
     page.route("**/page.json", lambda route: route.fulfill(json={**route.fetch().json(), "project": address}))
-    page.goto(site.url)
+    watched.open(ready=False)
     page.wait_for_selector("#project:not([hidden])")
     assert page.get_attribute("#project", "href") == address
-    context.close()

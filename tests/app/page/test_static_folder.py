@@ -9,8 +9,6 @@ from made_commands import python
 from made_files import put, put_text
 
 import emodet.app.page
-from emodet.app.page.files import page_files
-from emodet.errors import EmodetError
 from emodet.modelfile import SHIPPED, read_model_file
 
 RUNTIME = Path(emodet.app.page.__file__).parent / "runtime"
@@ -88,9 +86,3 @@ def test_refusals(refused, monkeypatch, tmp_path, arguments, said):
     assert said in refused("emodet.export", *arguments)
     assert not (tmp_path / "there").exists()
     assert [file.name for file in thesis.parent.iterdir()] == ["thesis.tex"]
-
-
-def test_a_missing_runtime_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("emodet.app.page.files.FOLDER", tmp_path)
-    with pytest.raises(EmodetError, match=r"make page.*npm"):
-        page_files(SHIPPED["int8"])

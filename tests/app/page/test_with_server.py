@@ -22,12 +22,11 @@ def server(tmp_path):
 
 @pytest.fixture
 def page(browser, server):
-    context = browser.new_context(permissions=["camera"])
-    watched = Watched(context, server[1])
-    watched.open("picture")
-    watched.page.wait_for_selector("#picture-where option >> nth=1", state="attached")
-    yield watched
-    context.close()
+    with browser.new_context(permissions=["camera"]) as context:
+        watched = Watched(context, server[1])
+        watched.open("picture")
+        watched.page.wait_for_selector("#picture-where option >> nth=1", state="attached")
+        yield watched
 
 
 def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
