@@ -25,30 +25,23 @@ def crops():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_a_function_of_crops_and_seed_that_keeps_its_input(name, crops):
-    before = crops.copy()
-    found = shipped(name)(crops, 1)
-    assert found.shape == crops.shape
-    assert found.dtype == np.uint8
-    assert not np.shares_memory(found, crops)
+def test_crops_and_seed_alone_decide_and_the_input_is_kept(name, crops):
+    before, one = crops.copy(), shipped(name)
+    first, other = one(crops, 7), one(crops, 8)
+    assert (first.shape, first.dtype) == (crops.shape, np.uint8)
+    assert not np.shares_memory(first, crops)
     assert np.array_equal(crops, before)
-    one, other = shipped(name), shipped(name)
-    first = one(crops, 7)
-    one(crops, 8)
     np.random.seed(3)  # noqa: NPY002  # whatever state the process is in
-    assert np.array_equal(one(crops, 7), first)
-    assert np.array_equal(other(crops, 7), first)
-    assert np.array_equal(pickle.loads(pickle.dumps(one))(crops, 7), first)
-    augmentation = shipped(name)
+    for augmentation in (one, shipped(name), pickle.loads(pickle.dumps(one))):
+        assert np.array_equal(augmentation(crops, 7), first)
     if name == "none":
-        assert np.array_equal(augmentation(crops, 7), crops)
+        assert np.array_equal(first, crops)
         return
-    assert not np.array_equal(augmentation(crops, 7), augmentation(crops, 8))
-    same = augmentation(np.repeat(crops[:1], 8, axis=0), 7)
-    assert len({face.tobytes() for face in same}) >= 6
+    assert not np.array_equal(first, other)
+    assert len({face.tobytes() for face in one(np.repeat(crops[:1], 8, axis=0), 7)}) >= 6
 
 
-def test_they_get_stronger_and_a_flip_mirrors_left_and_right(crops):
+def test_configurations_get_stronger_and_a_flip_mirrors_left_and_right(crops):
     change = {}
     for name in ("none", "light", "standard", "strong"):
         augmentation = shipped(name)
@@ -69,9 +62,7 @@ FLIP, INVERT = {"name": "HorizontalFlip", "p": 1}, {"name": "InvertImg", "p": 1}
         ({"p": 0.5}, "'None' is not a transform"),
         ({"name": "Compose", "transform": []}, "Compose"),
         ({"name": "Affine", "self": 1}, "Affine"),
-        ({"name": "os"}, "'os' is not a transform"),
         ({"name": "HorizontalFlip", "probability": 0.5}, "HorizontalFlip does not accept .*probability"),
-        ({"name": "Affine", "rotates": [-1, 1]}, "Affine does not accept .*rotates"),
         ({"name": "HorizontalFlip", "p": 2}, "HorizontalFlip does not accept"),
         ({"name": "GaussianBlur", "blur_limit": "much"}, "GaussianBlur does not accept"),
         ({"name": "Affine", "border_mode": "mirror"}, "border_mode='mirror': expected replicate"),
@@ -82,11 +73,11 @@ FLIP, INVERT = {"name": "HorizontalFlip", "p": 1}, {"name": "InvertImg", "p": 1}
         ({"name": "OneOf", "transforms": {"name": "ToGray"}}, "transforms"),
         ({"name": "OneOf"}, "OneOf does not accept"),
         ("HorizontalFlip", "expected a list of"),
-        # Classes of one's own.
+        # Own classes.
         *(({"_target_": name}, name) for name in ("own_classes.Lighter", "nowhere.Darker", "Darker", "os.path")),
     ],
 )
-def test_a_mistyped_step_is_refused_also_in_a_mix(step, message):
+def test_invalid_steps_alone_and_in_a_mix(step, message):
     for given in ({"steps": [step]}, {"mix": [{"share": 1, "steps": [step]}]}):
         with pytest.raises(EmodetError, match=message):
             Augmentation(**given)
@@ -115,15 +106,14 @@ def test_each_part_of_a_mixed_batch_has_its_own_steps_and_one_part_is_as_steps(c
         ([], [{"share": 0.5, "steps": []}], "shares=0.5: expected 1"),
         ([], [{"share": -1, "steps": []}, {"share": 2, "steps": []}], "above 0"),
         ([], [{"share": 1}], "steps"),
-        ([], [{"share": 1, "steps": [{"name": "Turn"}]}], "'Turn'"),
         ([FLIP], [{"share": 1, "steps": []}], "exclude each other"),
     ],
 )
-def test_a_mix_that_cannot_be_is_refused(steps, mix, message):
+def test_invalid_mixes(steps, mix, message):
     with pytest.raises(EmodetError, match=message):
         Augmentation(steps, mix)
 
 
-def test_a_transform_of_ones_own(crops):
+def test_an_own_transform(crops):
     found = Augmentation([{"_target_": "own_classes.OwnAugmentation", "by": 4, "p": 1}])(crops, 0)
     assert np.array_equal(found, crops // 4)

@@ -1,4 +1,4 @@
-"""The pack: what went in comes out, and whatever is not whole or not what it was is refused."""
+"""The pack: contents, fingerprint, and damage that is refused."""
 
 import json
 import os
@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from made_files import encoded
 from made_reader import MadeReader, picture, records
 
@@ -19,7 +17,6 @@ from emodet.data.pack import Pack, Table
 from emodet.data.packing import Packing
 from emodet.datasets.samples import Sample
 from emodet.errors import EmodetError
-from emodet.files import sha256_of
 from emodet.preprocessing import Preprocessing
 
 SIZE = 48
@@ -85,12 +82,12 @@ class TestRoundTrip:
         assert np.array_equal(crops, np.stack(expected))
 
 
-class TestImages:
-    @given(st.lists(st.integers(0, 23), max_size=40), st.sampled_from([-1, 24, 1000]))
-    def test_any_order_with_repeats_and_positions_outside_are_an_error(self, whole, rows, outside):
-        assert np.array_equal(whole.images(rows), expected_pictures()[rows].reshape(-1, SIZE, SIZE, 3))
+def test_images_in_any_order_and_positions_outside(whole):
+    assert np.array_equal(whole.images(rows := [23, 0, 7, 0]), expected_pictures()[rows])
+    assert whole.images([]).shape == (0, SIZE, SIZE, 3)
+    for outside in (-1, 24):
         with pytest.raises(IndexError, match="24 faces"):
-            whole.images([*rows, outside])
+            whole.images([0, outside])
 
 
 def test_a_pickled_pack_carries_no_pixels(whole):
@@ -109,7 +106,7 @@ def test_a_pickled_pack_carries_no_pixels(whole):
 @pytest.mark.parametrize(
     "changed", [{}, {"split": "val"}, {"emotion": 4}, {"valence": 0.5}, {"subject": "p2"}, {"soft_label": SOFT}]
 )
-def test_fingerprints_differ_with_any_annotation_and_a_single_pixel_alone(whole, tmp_path, changed, flipped):
+def test_any_annotation_and_any_pixel_change_the_fingerprint(whole, tmp_path, changed, flipped):
     pixels = picture(0)
     pixels[20, 20, 1] ^= flipped
     first = replace(RECORDS[0], **changed)
@@ -119,19 +116,10 @@ def test_fingerprints_differ_with_any_annotation_and_a_single_pixel_alone(whole,
     assert (other.fingerprint == whole.fingerprint) == (not changed and not flipped)
 
 
-def change(folder, how):
-    file = folder / "manifest.json"
-    manifest = json.loads(file.read_text())
-    how(manifest)
-    file.write_text(json.dumps(manifest))
-
-
 def flip_a_byte(file, place):
-    with file.open("r+b") as stream:
-        stream.seek(place, os.SEEK_END if place < 0 else os.SEEK_SET)
-        byte = stream.read(1)
-        stream.seek(-1, os.SEEK_CUR)
-        stream.write(bytes([byte[0] ^ 1]))
+    data = np.memmap(file, mode="r+")
+    data[place] ^= 1
+    data.flush()
 
 
 def truncated(by):
@@ -139,12 +127,14 @@ def truncated(by):
 
 
 def manifest_with(**values):
-    return lambda folder: change(folder, lambda manifest: manifest.update(values))
+    """Change the manifest; `...` removes a key."""
 
+    def change(folder):
+        file = folder / "manifest.json"
+        manifest = json.loads(file.read_text()) | values
+        file.write_text(json.dumps({key: value for key, value in manifest.items() if value is not ...}))
 
-def table_of_other_faces(folder):
-    pq.write_table(pq.read_table(folder / "table.parquet").slice(0, 20), folder / "table.parquet")
-    manifest_with(table_sha256=sha256_of(folder / "table.parquet"))(folder)
+    return change
 
 
 def array_that_would_run_code(folder):
@@ -163,7 +153,7 @@ REFUSED = [
     ),
     *((manifest_with(version=it), f"version {it}, expected version 3.*delete") for it in (0, 2, 4, "3", None)),
     *(
-        (lambda folder, key=key: change(folder, lambda manifest: manifest.pop(key)), f"{key} is missing")
+        (manifest_with(**{key: ...}), f"{key} is missing")
         for key in ("preprocessing", "faces", "table_sha256", "fingerprint", "counts")
     ),
     *((manifest_with(faces=faces), "prepare it again") for faces in ("24", 0, 23)),
@@ -172,13 +162,12 @@ REFUSED = [
     *((truncated(by), rf"images\.npy is {AGAIN}") for by in (-1, -5000, 1, -(10**9))),
     (lambda folder: flip_a_byte(folder / "table.parquet", 100), rf"table\.parquet is {AGAIN}"),
     *((lambda folder, it=it: (folder / it).unlink(), f"{it} is {AGAIN}") for it in ("images.npy", "table.parquet")),
-    (table_of_other_faces, AGAIN),
     (array_that_would_run_code, rf"images\.npy is {AGAIN}"),
 ]
 
 
 @pytest.mark.parametrize(("damage", "message"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_not_whole_is_refused(copy, damage, message):
+def test_damaged_packs_are_refused(copy, damage, message):
     damage(copy)
     with pytest.raises(EmodetError, match=message):
         Pack(copy)

@@ -1,4 +1,4 @@
-"""Packing: what is packed, which pictures are unreadable, what is refused, and how a stopped packing continues."""
+"""Packing: contents, unreadable pictures, refusals, and resuming."""
 
 import os
 import re
@@ -72,7 +72,7 @@ class TestUnreadable:
         pictures = {faces[number * 7].key: damage[number % 4] for number in range(bad)}
         return MadeReader(tmp_path, faces, pictures)
 
-    def test_up_to_one_percent_are_listed_and_left_out(self, tmp_path):
+    def test_up_to_one_percent_of_unreadable_pictures_are_listed_and_left_out(self, tmp_path):
         pack = prepare(self.faces(tmp_path, 2), tmp_path / "packs")
         assert [entry["key"] for entry in pack.manifest["unreadable"]] == ["train/0000", "train/0007"]
         rest = [number for number in range(200) if number not in (0, 7)]
@@ -81,7 +81,7 @@ class TestUnreadable:
         pack.verify()
         assert "unreadable: train/0007" in summary(pack.manifest)
 
-    def test_more_stop_with_their_names_and_one_must_be_readable(self, tmp_path):
+    def test_more_unreadable_pictures_are_an_error_that_names_them(self, tmp_path):
         reader = self.faces(tmp_path, 3)
         with pytest.raises(EmodetError, match=r"data\.max_unreadable=0\.01") as caught:
             prepare(reader, tmp_path / "packs")
@@ -95,7 +95,7 @@ class TestUnreadable:
             prepare(reader, tmp_path / "none", max_unreadable=1)
 
 
-def test_without_a_place_to_pack_it_is_refused(tmp_path):
+def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
     reader = MadeReader(tmp_path, records(2))
     mine = put_text(Packing(reader, CROP, tmp_path / "packs", "image").folder / "mine.txt", "half")
     with pytest.raises(EmodetError, match=r"not a pack .* delete it"):
@@ -131,10 +131,8 @@ class TestStopped:
         pack.verify()
         assert [path.name for path in (tmp_path / "packs").iterdir()] == [pack.folder.name]
 
-    @pytest.mark.parametrize(
-        "fault", ["a changed crop", "half a line", "other annotations", "no images", "closed gaps"]
-    )
-    def test_what_is_damaged_or_of_another_listing_is_made_again(self, tmp_path, monkeypatch, fault):
+    @pytest.mark.parametrize("fault", ["half a line", "other annotations", "no images", "closed gaps"])
+    def test_chunks_that_are_damaged_or_of_another_listing_are_made_again(self, tmp_path, monkeypatch, fault):
         faces, bad = records(200, emotion=1), {"train/0130": b""}
         stopped_in = "os.fsync" if fault == "closed gaps" else "emodet.data.packing.table_of"
         with monkeypatch.context() as patched:
@@ -142,13 +140,8 @@ class TestStopped:
             with pytest.raises(KeyboardInterrupt):
                 prepare(MadeReader(tmp_path, faces, bad), tmp_path / "packs")
         (work,) = (tmp_path / "packs").glob("*.unfinished")
-        if fault == "a changed crop":
-            crops = np.load(work / "images.npy", mmap_mode="r+")
-            crops[70] ^= 1
-            crops.flush()
-        elif fault == "half a line":
-            journal = work / "journal.jsonl"
-            journal.write_text(journal.read_text()[:-100])
+        if fault == "half a line":
+            os.truncate(work / "journal.jsonl", (work / "journal.jsonl").stat().st_size - 100)
         elif fault == "no images":
             (work / "images.npy").unlink()
         elif fault == "other annotations":
@@ -232,7 +225,7 @@ class TestProcesses:
     @pytest.mark.parametrize(
         ("end", "starting"), [(signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGKILL, True)]
     )
-    def test_killed_it_ends_with_its_workers_and_continues(self, folders, tmp_path, end, starting):
+    def test_a_killed_packing_ends_with_its_workers_and_is_resumed(self, folders, tmp_path, end, starting):
         command = [sys.executable, *apart(folders, tmp_path / "packs", 2, 400)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
