@@ -50,6 +50,15 @@ def table_with(split, emotion, subject=None, picture=None):
     return table_of(len(split), **{name: values for name, values in known.items() if values})
 
 
+def random_table(random, faces, splits, pictures, named=0.0):
+    """Faces, most of train, of so many pictures; a share has a subject. Some have no emotion."""
+    split = np.where(random.random(faces) < 0.7, "train", random.choice(splits, faces)).tolist()
+    people = [f"s{number}" for number in random.integers(0, 40, faces)]
+    subject = np.where(random.random(faces) < named, people, "").tolist()
+    picture = [f"p{number}" for number in random.integers(0, pictures, faces)]
+    return table_with(split, random.integers(-1, 8, faces).tolist(), subject, picture)
+
+
 def ready(data):
     data.prepare_data()
     data.setup()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reader import table_with
+from made_reader import random_table, table_with
 
 from emodet.data.faces import EvaluationBatches, TrainingBatches, sampling_weights
 from emodet.data.splits import assign_splits
@@ -31,7 +31,7 @@ class TestWhichSplits:
             ((80, 3, 2), 0.25, ("train", 20), ("test", 2), ("25 % of train", "test")),
         ],
     )
-    def test_which_faces_validate_and_test(self, faces, val_from, val, test, names):
+    def test_faces_of_val_and_test(self, faces, val_from, val, test, names):
         made = table_with(np.repeat(["train", "val", "test"], faces).tolist(), [0] * sum(faces))
         splits = splits_of(made, val_from)
         assert (splits.val_name, splits.test_name, splits.dropped) == (*names, {})
@@ -51,7 +51,7 @@ class TestWhichSplits:
             ),
         ],
     )
-    def test_what_cannot_select_and_a_split_without_a_face_are_refused(self, split, val_from, message):
+    def test_invalid_choices_and_splits_without_faces(self, split, val_from, message):
         with pytest.raises(EmodetError, match=message):
             splits_of(table_with(split, [0] * len(split)), val_from)
 
@@ -70,7 +70,7 @@ def test_each_class_gives_its_share_and_the_seed_chooses_which_faces(share):
 
 
 class TestCopies:
-    def test_copies_stay_together_in_train_and_leave_it_where_they_are_measured(self):
+    def test_copies_stay_in_one_split_and_copies_of_val_and_test_do_not_train(self):
         picture = ["a", "b", "c", "d", "e", "f", "a", "x", "c", "y"]
         splits = splits_of(table_with(["train"] * 6 + ["val"] * 2 + ["test"] * 2, [0] * 10, picture=picture))
         assert splits.train.tolist() == [1, 3, 4, 5]
@@ -83,7 +83,7 @@ class TestCopies:
         assert not set(made.pixel_hash[splits.train]) & set(made.pixel_hash[splits.val])
         assert splits.dropped == {}
 
-    def test_undecided_faces_do_not_train_when_their_subject_or_copy_selects(self):
+    def test_subjects_of_val_and_test_do_not_train_and_undecided_faces_neither(self):
         emotion = [0, -1] * 200 + [0] * 8
         subject = [f"s{number // 4}" for number in range(400)] + [""] * 8
         made = table_with(["train"] * 400 + ["val"] * 8, emotion, subject)
@@ -101,24 +101,15 @@ class TestCopies:
         assert splits.dropped == {"same picture as a val or test face": 10}
 
 
-@st.composite
-def releases(draw):
-    count = draw(st.integers(20, 150))
-    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
-    splits = draw(st.sampled_from([("train",), ("train", "val"), ("train", "val", "test"), ("train", "test")]))
-    split = np.where(rng.random(count) < 0.7, "train", rng.choice(splits, count))
-    people, pictures = draw(st.integers(1, 80)), draw(st.integers(5, 300))
-    person = rng.integers(0, people, count)
-    subject = np.where(rng.random(count) < draw(st.sampled_from([0, 0.5, 1])), [f"s{it}" for it in person], "")
-    picture = [f"p{it}" for it in rng.integers(0, pictures, count)]
-    made = table_with(split.tolist(), rng.integers(-1, 8, count).tolist(), subject.tolist(), picture)
-    return made, rng.random(count) < 0.9
-
-
-@given(releases(), st.sampled_from(["auto", "val", 0.1, 0.3, 0.5]), st.integers(0, 5))
+@given(
+    *(st.integers(0, 10**6), st.sampled_from([("train",), ("train", "test"), ("train", "val", "test")])),
+    *(st.sampled_from([0, 0.5, 1]), st.sampled_from(["auto", "val", 0.1, 0.5])),
+)
 @settings(max_examples=150, deadline=None)
-def test_splits_share_nothing(release, val_from, seed):
-    made, usable = release
+def test_splits_share_nothing(seed, splits, named, val_from):
+    random = np.random.default_rng(seed)
+    made = random_table(random, random.integers(20, 150), splits, random.integers(5, 300), named)
+    usable = random.random(len(made)) < 0.9
     try:
         splits = assign_splits(made, usable, val_from, seed)
     except EmodetError:
