@@ -33,7 +33,7 @@ def written(kind, path, times=1):
     return path
 
 
-def test_parquet_and_csv_say_the_same(tmp_path, monkeypatch):
+def test_parquet_and_csv_hold_the_same_rows(tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     file = parquet.ParquetFile(written("parquet", tmp_path / "faces.parquet", times=3000))
     assert file.metadata.num_row_groups == 2
@@ -119,11 +119,9 @@ def test_a_timeline_shows_each_tracks_emotion_and_stays_small_for_hours_and_crow
 def test_rates_coverage_and_failures_in_the_summary():
     meter = Meter()
     assert (meter.frame_rate, meter.latency_ms(50)) == (0, 0)
-    for latency in range(1, 101):
-        meter.add(latency / 1000)
-    assert meter.latency_ms(50) == pytest.approx(50.5)
-    assert meter.latency_ms(95) == pytest.approx(95.05)
-    assert meter.frames == 100
+    for latency_s in (0.01, 0.03, 0.02):
+        meter.add(latency_s)
+    assert (meter.frames, meter.latency_ms(50)) == (3, pytest.approx(20))
     summary = Summary(min_confidence=0.5)
     good = SourceSummary("a.jpg")
     good.add([face(), face(), face(UNCERTAIN, confidence=0.4)])
