@@ -64,7 +64,7 @@ def test_the_temperature_that_follows_the_features_is_in_the_graph(classifier, e
         np.testing.assert_allclose(torch_outputs(sure, faces), torch_outputs(plain, faces), atol=1e-6)
 
 
-def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):
+def test_a_graph_for_grey_crops_converts_colours_as_opencv_does(faces):
     grey = made_classifier(colour="grey")
     graph = ProbabilityGraph(grey)
     values = np.arange(0, 256, 5, dtype=np.uint8)
@@ -79,47 +79,18 @@ def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):
     assert np.abs(found - torch_outputs(grey, cut)).max() <= 1e-5
 
 
-class _LastChannel(torch.nn.Module):
-    """Reads the third channel of its input itself."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, x):
-        return self.net(x) + x[:, 2].mean(dim=(1, 2))[:, None] ** 2
-
-
-@pytest.fixture(scope="module")
-def grey():
-    """A classifier of grey crops that are normalised by their own contrast, and its graph."""
-    made = made_classifier(colour="grey", contrast="crop")
-    return made, to_onnx(made)
-
-
-def test_a_graph_for_grey_crops_computes_one_channel_where_the_net_allows_it(faces, grey):
-    reading = made_classifier(colour="grey", contrast="crop")
-    reading.net = _LastChannel(reading.net)
-    cut = np.stack([reading.preprocessing.crop(crop) for crop in faces])
-    for (classifier, model), channels in ((grey, 1), ((reading, to_onnx(reading)), 3)):
+def test_a_graph_for_grey_crops_computes_one_channel_where_the_net_allows_it(faces):
+    grey, reading = (made_classifier(colour="grey", contrast="crop") for _ in range(2))
+    reading.net.register_forward_hook(lambda _, inputs, logits: logits + inputs[0][:, 2].mean(dim=(1, 2))[:, None] ** 2)
+    cut = np.stack([grey.preprocessing.crop(crop) for crop in faces])
+    for classifier, channels in ((grey, 1), (reading, 3)):
+        model = to_onnx(classifier)
         assert ProbabilityGraph(classifier).channels == channels
         assert np.abs(onnx_outputs(model, faces) - torch_outputs(classifier, cut)).max() <= 1e-5
+        assert np.isfinite(onnx_outputs(model, np.zeros_like(faces[:1]))).all()
 
 
-def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces, grey):
-    own, model = grey
-    crops = np.stack([own.preprocessing.crop(face) for face in faces[:16]]) // 4 * 4
-    found = onnx_outputs(model, crops)
-    assert np.abs(found - torch_outputs(own, crops)).max() <= 1e-5
-    # As `normalise` computes it in numpy, and so equal for the same face in a quarter of the light.
-    with torch.inference_mode():
-        logits = own.net(torch.from_numpy(own.preprocessing.normalise(crops))) / own.temperature
-    assert np.abs(found - logits.softmax(dim=1).numpy()).max() <= 1e-5
-    assert np.abs(onnx_outputs(model, crops // 4) - found).max() <= 1e-3
-    assert np.isfinite(onnx_outputs(model, np.zeros_like(crops[:1]))).all()
-
-
-def test_the_graph_is_standard_onnx_without_traces_of_this_machine(exported):
+def test_the_graph_is_standard_onnx_without_paths_of_this_machine(exported):
     assert [(each.domain, each.version) for each in exported.opset_import] == [("", OPSET)]
     assert exported.ir_version <= 10
     data = exported.SerializeToString()
@@ -169,9 +140,6 @@ def test_int8_convolutions_have_a_scale_per_channel_and_everything_else_stays_fl
     kinds = ("QuantizeLinear", "DequantizeLinear", "Conv", "MaxPool", "Add", "Relu")
     kept = [node.op_type for node in int8.graph.node if node.op_type not in kinds]
     assert sorted(kept) == sorted(kind for kind in outside if kind not in kinds)
-    heads = [node for node in int8.graph.node if node.op_type in ("Gemm", "Softmax")]
-    fed_by = {made_by[name].op_type for node in heads for name in node.input if name in made_by}
-    assert not fed_by & {"DequantizeLinear", "QuantizeLinear"}
 
 
 @pytest.mark.slow
@@ -216,7 +184,7 @@ def scores(right, faces=1000):
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(-3, "passed"), (0, "passed"), (5, "passed"), (6, "failed")])
-def test_half_a_point_of_accuracy_may_be_lost_and_no_face_more(lost, verdict):
+def test_int8_may_lose_half_a_point_of_accuracy(lost, verdict):
     accuracy, check = score_checks("int8", scores(900 - lost), scores(900))
     assert (accuracy.verdict, accuracy.value) == ("recorded", (900 - lost) / 1000)
     assert (check.verdict, check.value, check.faces) == (verdict, pytest.approx(lost / 1000), 1000)
@@ -233,7 +201,7 @@ def test_unquantised_outputs_may_differ_little(part, difference, verdict):
     assert (check.verdict, check.value) == (verdict, pytest.approx(difference))
 
 
-def test_values_that_are_not_finite_fail_everything_and_slower_than_fp32_is_a_warning():
+def test_nan_fails_every_check_and_int8_slower_than_fp32_is_a_warning():
     broken = np.full((3, 2), np.nan)
     for limited in (True, False):
         checks = difference_checks("fp32", (HALF, HALF), (broken, broken), limited=limited)

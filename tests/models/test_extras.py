@@ -37,7 +37,7 @@ def test_pixels_and_targets_are_blended_in_the_same_shares(kind, seed):
     assert both.isnan().any(dim=1).nonzero().flatten().tolist() == [3, 4]  # not known of its blends either
 
 
-def test_blends_are_as_frequent_as_asked_for_and_repeat():
+def test_blends_have_the_given_frequency_and_are_reproducible():
     image, target = made_faces()
     mixup = Mixup(mixup=0.4, cutmix=1.0, mix_prob=0.3)
 
@@ -53,7 +53,7 @@ def test_blends_are_as_frequent_as_asked_for_and_repeat():
     assert Mixup(mixup=1.0, mix_prob=0.0).transform_input(image, target, target)[0] is image
 
 
-def test_training_has_the_size_of_its_epoch_by_means_of_pixels_and_evaluation_the_full_one(tmp_path):
+def test_training_crops_have_the_size_of_the_epoch_and_validation_the_full_one(tmp_path):
     classifier = made(extras=[ProgressiveSizes([[0, 16], [2, 24], [3, 32]])])
     sides = []
     classifier.net.register_forward_pre_hook(
@@ -89,33 +89,28 @@ def fit(folder, extras, parts=PARTS, **settings):
 def test_a_sharpness_aware_step_is_the_papers(tmp_path):
     """Foret et al. 2021, algorithm 1. Without dropout, the passes are functions of the weights alone."""
     part, net = made_batch(8, 1), {"_target_": RESIDUAL, "channels": [4], "stage_dropout": [0], "head_dropout": 0}
-    classifiers = [made(net=net, extras=extras) for extras in ([], [SharpnessAware(0.5)])]
-    start, up = (copy.deepcopy(classifiers[0].net).train() for _ in range(2))
+    classifier = made(net=net, extras=[SharpnessAware(0.5)])
+    start, up = (copy.deepcopy(classifier.net).train() for _ in range(2))
 
     def gradients(model):
-        loss = F.cross_entropy(model(classifiers[0].normalise(part["image"])), part["target"])
+        loss = F.cross_entropy(model(classifier.normalise(part["image"])), part["target"])
         return torch.autograd.grad(loss, list(model.parameters()))
 
-    first = gradients(copy.deepcopy(start))
-    length = torch.sqrt(torch.stack([(each**2).sum() for each in first]).sum())
+    first = gradients(start)
+    length = torch.cat([each.flatten() for each in first]).norm()
     with torch.no_grad():
         for weight, gradient in zip(up.parameters(), first, strict=True):
             weight += 0.5 * gradient / length
     expected = [w - 0.05 * g for w, g in zip(start.parameters(), gradients(up), strict=True)]
-    for classifier in classifiers:
-        trainer = made_trainer(tmp_path, limit_val_batches=0)
-        trainer.fit(classifier, MadeData([part]))
-    plain, sharp = classifiers
-    for weight, wanted in zip(sharp.net.parameters(), expected, strict=True):
+    made_trainer(tmp_path, limit_val_batches=0).fit(classifier, MadeData([part]))
+    for weight, wanted in zip(classifier.net.parameters(), expected, strict=True):
         torch.testing.assert_close(weight, wanted, rtol=1e-4, atol=2e-5)
-    pairs = zip(sharp.net.parameters(), plain.net.parameters(), strict=True)
-    assert max(float((a - b).detach().abs().max()) for a, b in pairs) > 1e-4
-    for (name, one), other in zip(sharp.net.named_buffers(), plain.net.buffers(), strict=True):
+    for (name, one), other in zip(classifier.net.named_buffers(), start.buffers(), strict=True):
         if "running" in name:  # only the first pass moves them
             torch.testing.assert_close(one, other)
 
 
-def test_both_passes_draw_the_same_masks_and_count_once_and_need_a_step_per_batch(tmp_path):
+def test_both_passes_have_the_same_dropout_and_metrics_count_one(tmp_path):
     draws, faces = Dropout(), []
     count = LambdaCallback(on_train_batch_end=lambda _, net, *__: faces.append(int(net.train_metrics.confusion.sum())))
     fit(tmp_path, [SharpnessAware(0.05), draws], callbacks=[count])
@@ -193,7 +188,7 @@ def test_flip_averages_over_the_mirror_image():
 
 
 @pytest.mark.parametrize(("name", "value"), [("weight", 0.0), ("weight", 1.1), ("temperature", 0.0), ("teachers", [])])
-def test_options_that_cannot_be(name, value):
+def test_invalid_options(name, value):
     with pytest.raises(EmodetError, match=rf"distillation\.{name}" + (f"={value}" if value != [] else "")):
         Distillation(**{"teachers": [teacher()], name: value})
 
@@ -202,7 +197,7 @@ def weights(classifier):
     return torch.cat([parameter.detach().flatten() for parameter in classifier.parameters()])
 
 
-def test_training_learns_from_the_teachers_and_leaves_them_alone(tmp_path):
+def test_teachers_change_the_training_and_stay_unchanged(tmp_path):
     one = teacher(1)
     before = weights(one)
     taught = fit(tmp_path, [Distillation([one])])

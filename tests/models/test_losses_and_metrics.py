@@ -76,12 +76,12 @@ def test_the_focal_loss_has_a_gradient_where_the_prediction_is_certain(logit):
         *(({"class_weights": each}, r"loss\.class_weights=.*from 0") for each in ([0, 0], [1, -1], [1, math.nan])),
     ],
 )
-def test_losses_that_cannot_be(arguments, message):
+def test_invalid_losses(arguments, message):
     with pytest.raises(EmodetError, match=message):
         SoftCrossEntropy(**arguments)
 
 
-def test_a_batch_of_classes_that_weigh_nothing_has_no_loss():
+def test_the_loss_of_classes_of_weight_0_is_0():
     logits = torch.randn(3, 2, requires_grad=True)
     SoftCrossEntropy(class_weights=[1, 0])(logits, torch.eye(2)[[1] * 3]).backward()
     assert torch.equal(logits.grad, torch.zeros(3, 2))
@@ -126,11 +126,11 @@ def test_scores_are_those_of_the_labelled_faces(seed, lacking):
     np.testing.assert_array_equal(training.confusion.numpy(), report.confusion)
 
 
-def test_what_is_computed_can_be_monitored():
+def test_all_scores_can_be_monitored():
     assert {"val/loss", *(f"val/{name}" for name in scores(*made_answers(5)))} == set(monitored_names(EMOTIONS))
 
 
-def test_figures_do_not_depend_on_how_faces_are_shared_out():
+def test_scores_do_not_depend_on_the_order_of_batches():
     """To the last bit: otherwise two processes could select another epoch than one."""
     logits, emotion = made_answers(7, 999)
     order = torch.randperm(999, generator=torch.Generator().manual_seed(0))

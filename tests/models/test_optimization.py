@@ -70,11 +70,11 @@ def test_cosine_and_onecycle_rise_for_their_share_then_fall_to_the_end():
 
 @pytest.mark.parametrize("name", ["cosine", "onecycle"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 7])
-def test_short_runs_have_a_schedule_too(name, steps):
+def test_schedules_of_short_runs(name, steps):
     assert all(0 <= rate <= 0.4 + 1e-9 for rate in curve(spec(name, warmup=0.2), steps))
 
 
-def test_plateau_knows_which_way_its_metric_improves_and_torchs_own_step_per_epoch():
+def test_plateau_takes_the_direction_of_its_metric_and_schedulers_of_torch_step_per_epoch():
     for monitor, mode in (("val/accuracy", "max"), ("val/loss", "min")):
         built = build_scheduler(spec("plateau", factor=0.1, patience=1, monitor=monitor), optimizer_of(1.0), 10)
         scheduler = built["scheduler"]
@@ -100,7 +100,7 @@ def test_plateau_knows_which_way_its_metric_improves_and_torchs_own_step_per_epo
         (curve, spec("plateau", factor=1.0), "[Ff]actor"),
     ],
 )
-def test_optimizers_and_schedulers_that_cannot_be(build, given, message):
+def test_invalid_optimizers_and_schedulers(build, given, message):
     with pytest.raises(EmodetError, match=message):
         build(given)
 
@@ -117,13 +117,13 @@ def test_optimizers_and_schedulers_that_cannot_be(build, given, message):
         (None, "bf16-mixed|32-true"),
     ],
 )
-def test_a_cpu_takes_bf16_where_it_has_instructions_for_it(flags, precision):
+def test_a_cpu_uses_bf16_if_it_has_instructions_for_it(flags, precision):
     chosen, reason = default_precision("cpu", flags)
     assert chosen in precision.split("|")
     assert reason
 
 
-def test_auto_is_resolved_where_the_trainer_is_built(tmp_path, caplog):
+def test_the_trainer_resolves_auto(tmp_path, caplog):
     options = {"_target_": "lightning.Trainer", "accelerator": "cpu", "precision": "auto"}
     with caplog.at_level("INFO"):
         trainer = build_trainer({"trainer": options, "callbacks": {}}, RunFolder(tmp_path))

@@ -45,7 +45,7 @@ def test_logits_come_out_in_both_modes_and_at_other_sizes(training, side):
     assert (logits < 0).any()
 
 
-def test_biases_before_a_batch_norm_have_a_gradient_of_zero_and_the_others_are_those_of_plain_convolutions(monkeypatch):
+def test_gradients_are_those_of_plain_convolutions_and_zero_for_biases_before_batch_norms(monkeypatch):
     def gradients():
         torch.manual_seed(0)
         net = ResidualCNN(stage_dropout=[0.0] * 4, head_dropout=0.0).double()
@@ -68,23 +68,14 @@ def test_the_net_as_published_and_its_stages_and_dropouts_must_fit():
         ResidualCNN(channels=[8, 8], stage_dropout=[0.1])
 
 
-def test_a_multiply_add_is_one_biases_and_norms_are_none_and_counting_leaves_no_trace():
+def test_the_cost_is_trainable_parameters_and_multiply_adds_without_biases_and_norms():
     body = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    assert net_cost(nn.Sequential(*body, nn.Linear(5, 2)), 8)[1] == 8 * 8 * 5 * 3 * 9 + 5 * 2
-    net = ResidualCNN(channels=(4, 4, 8, 8), features=8).train()
-    net.head[1].weight.requires_grad_(False)
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    parameters, _ = net_cost(net, 32)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert net.training
-    assert all(module.training for module in net.modules())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    assert parameters == sum(each.numel() for each in net.parameters()) - net.head[1].weight.numel()
+    net = nn.Sequential(*body, nn.Linear(5, 2))
+    net[0].weight.requires_grad_(False)
+    assert net_cost(net, 8) == (5 + 10 + 12, 8 * 8 * 5 * 3 * 9 + 5 * 2)
 
 
-def test_with_mirror_both_images_have_the_mean_logits_in_evaluation_mode():
+def test_mirror_averages_the_logits_of_both_images_in_evaluation_mode():
     plain, net = ResidualCNN(num_classes=7), ResidualCNN(num_classes=7, mirror=True)
     net.load_state_dict(plain.state_dict())
     x = torch.randn(3, 3, 32, 32)
