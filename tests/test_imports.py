@@ -18,36 +18,21 @@ HEAVY = (
 )
 """What the light install leaves out, or a user who recognises faces should not wait for."""
 
-LIGHT_NAMES = (
+
+def ours(*names):
+    return tuple(f"emodet.{name}" for name in names)
+
+
+LIGHT = ours(
     *("arrays", "errors", "installation", "files", "cpu", "emotions", "palette", "preprocessing", "images"),
     *("onnx_session", "modelinfo", "modelfile"),
 )
-LIGHT = ("emodet", *(f"emodet.{name}" for name in LIGHT_NAMES))
-# Imported inside the one function that needs it: to write a model file, to write rows as Parquet, to make a data frame.
-DEFERRED = {
-    "emodet.modelfile": {"onnx"},
-    "emodet.inference.rows": {"pyarrow"},
-    "emodet.inference.sources": {"pyarrow"},
-    "emodet.inference.bulk": {"pyarrow", "ray"},
-    "emodet.inference.result": {"pandas"},
-    "emodet.doctor": {"torch"},
-}
-# Packing cuts faces out of photographs with the detector of live recognition: a second search would be a second
-# definition of where a face is. It imports that door where it is used, so that nobody else waits for it.
-DETECTING = {"emodet.data.crop_pool": {"emodet.inference.detectors"}}
-BUILDING = ("emodet.models.build", "hydra")
-COMMANDS = (
-    *(f"emodet.{name}" for name in ("prepare", "train", "evaluate", "audit", "compare")),
-    "emodet.export.__main__",
+USER = ours("inference", "predict", "app", "demo", "doctor")
+COMMANDS = ours("prepare", "train", "evaluate", "audit", "compare", "export.__main__")
+LABORATORY = ours(
+    *("datasets", "synthetic", "data", "auditing", "models", "evaluation", "export", "training", "sweeps"),
+    *("commands", "command_line", "config", "schema", "laboratory"),
 )
-LABORATORY = tuple(
-    f"emodet.{name}"
-    for name in (
-        *("datasets", "synthetic", "data", "auditing", "models", "evaluation", "export", "training", "sweeps"),
-        *("commands", "command_line", "config", "schema", "laboratory"),
-    )
-)
-USER = ("emodet.inference", "emodet.predict", "emodet.app", "emodet.demo", "emodet.doctor")
 
 
 def modules():
@@ -59,6 +44,31 @@ def modules():
 
 
 MODULES = modules()
+
+
+RULES = [
+    # Packages and modules, and what they never import.
+    (LIGHT, (*HEAVY, *(name for name in MODULES if name not in ("emodet", *LIGHT)))),
+    (USER, (*HEAVY, *LABORATORY, *COMMANDS)),
+    (LABORATORY, (*USER, *COMMANDS)),
+    *(((name,), tuple(other for other in COMMANDS if other != name)) for name in COMMANDS),
+    # They are built by the commands; only those and the runs know the configuration.
+    (ours("data", "models", "evaluation"), (*ours("training", "commands", "config", "schema"), "hydra", "omegaconf")),
+    (ours("datasets", "data"), ours("synthetic")),
+]
+# Exceptions: imported inside the one function that needs it, so that nobody else waits for it.
+DEFERRED = {
+    "emodet.modelfile": ("onnx",),
+    "emodet.inference.rows": ("pyarrow",),
+    "emodet.inference.sources": ("pyarrow",),
+    "emodet.inference.bulk": ("pyarrow", "ray"),
+    "emodet.inference.result": ("pandas",),
+    "emodet.doctor": ("torch",),
+    # Packing cuts faces out of photographs with the detector of live recognition.
+    "emodet.data.crop_pool": ("emodet.inference.detectors",),
+    # Instantiates what the user names by `_target_`.
+    "emodet.models.build": ("hydra",),
+}
 
 
 def within(name, rooms):
@@ -91,9 +101,7 @@ def imported(file, *, deferred):
 def in_a_fresh_interpreter(names):
     """Every module that is loaded after importing these."""
     code = f"import sys, json\nfor name in {names!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
-    done = python("-c", code)
-    assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    return set(json.loads(python("-c", code, check=True).stdout.splitlines()[-1]))
 
 
 def test_importing_the_package_loads_nothing():
@@ -104,51 +112,26 @@ def test_importing_the_package_loads_nothing():
     assert not any(within(name, USER) for name in loaded)
 
 
-def test_the_runtime_loads_nothing_of_the_laboratory():
-    names = [name for name in MODULES if within(name, USER) or name in LIGHT]
+def test_recognition_loads_nothing_of_training():
+    names = [name for name in MODULES if within(name, (*USER, *LIGHT))]
     assert len(names) > 15
     loaded = in_a_fresh_interpreter(names)
     assert not loaded & set(HEAVY)
     assert not [name for name in loaded if within(name, (*LABORATORY, *COMMANDS))]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("emodet.")])
-def test_rooms(name):
-    """Also what is only imported inside a function."""
-    ours = {it for it in imported(MODULES[name], deferred=True) if it.split(".")[0] == "emodet"}
-    foreign = {it.split(".")[0] for it in imported(MODULES[name], deferred=True)}
-    if name in LIGHT:
-        assert not [it for it in ours if it not in LIGHT]
-        assert not foreign & set(HEAVY) - DEFERRED.get(name, set())
-    elif within(name, USER):
-        assert not [it for it in ours if within(it, (*LABORATORY, *COMMANDS))]
-        assert not foreign & set(HEAVY) - DEFERRED.get(name, set())
-    elif name in COMMANDS:
-        assert not [it for it in ours if it in COMMANDS and it != name]
-    elif within(name, LABORATORY):
-        allowed = DETECTING.get(name, set())
-        assert not imported(MODULES[name], deferred=False) & allowed
-        assert not [it for it in ours if within(it, (*USER, *COMMANDS)) and it not in allowed]
+@pytest.mark.parametrize("name", MODULES)
+def test_packages_import_only_what_they_may(name):
+    """Also inside functions."""
+    own = DEFERRED.get(name, ())
+    found = {it for it in imported(MODULES[name], deferred=True) if not within(it, own)}
+    for rooms, unknown in RULES:
+        if within(name, rooms) and not (rooms is LABORATORY and name in COMMANDS):
+            assert not {it for it in found if within(it, unknown)}
+    assert not {it for it in imported(MODULES[name], deferred=False) if within(it, own)}
 
 
-@pytest.mark.parametrize(
-    ("rooms", "unknown"),
-    [
-        # They are built by the commands; only those and the runs know the configuration.
-        (("data", "models", "evaluation"), ("emodet.training", "emodet.commands", "emodet.config", "emodet.schema")),
-        (("data", "models", "evaluation"), ("hydra", "omegaconf")),
-        (("datasets", "data"), ("emodet.synthetic",)),
-    ],
-)
-def test_what_lower_rooms_do_not_know(rooms, unknown):
-    for name, file in MODULES.items():
-        # That module instantiates what the user names by `_target_`.
-        if within(name, tuple(f"emodet.{room}" for room in rooms)) and (name, unknown[0]) != BUILDING:
-            assert not [it for it in imported(file, deferred=True) if within(it, unknown)], name
-
-
-def test_no_circles():
-    """Imports at the top of files form no circle."""
+def test_imports_at_the_top_of_files_form_no_circle():
     graph = {name: imported(file, deferred=False) & set(MODULES) - {name} for name, file in MODULES.items()}
     done = set()
 
@@ -163,8 +146,7 @@ def test_no_circles():
         visit(name, ())
 
 
-def test_no_rooms_without_a_reason_and_wandb_only_where_it_is_used():
-    """A file is named after the one reason it changes for."""
+def test_no_utils_and_wandb_only_where_it_is_used():
     names = {part for name in MODULES for part in name.split(".")}
     assert not names & {"utils", "util", "helpers", "common", "components", "misc"}
     # It takes seconds, for those who do not log there.
