@@ -91,14 +91,14 @@ def ferplus(root):
     return Made(root, put_ferplus(root / "faces.parquet", faces), None, 8)
 
 
-def image_label_parquet(root, count=8, group=None):
+def image_label_parquet(root):
     root.mkdir(parents=True)
-    pictures = [{"bytes": encoded(picture(number)), "path": f"{number}.png"} for number in range(count)]
+    pictures = [{"bytes": encoded(picture(number)), "path": f"{number}.png"} for number in range(8)]
     names = {"info": {"features": {"label": {"names": ["anger", "happy"]}}}}
-    table = pa.table({"image": pictures, "label": [number % 2 for number in range(count)]})
+    table = pa.table({"image": pictures, "label": [number % 2 for number in range(8)]})
     file = root / "train-00000-of-00001.parquet"
-    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(names)}), file, row_group_size=group)
-    return Made(root, file, None, count)
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(names)}), file, row_group_size=3)
+    return Made(root, file, None, 8)
 
 
 def fer2013(root):

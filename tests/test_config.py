@@ -18,7 +18,7 @@ from emodet.config import TrainConfig
 from emodet.data.datamodule import build_datamodule
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
-from emodet.schema import RENAMED_KEYS, checked, converted
+from emodet.schema import RENAMED_KEYS, checked
 from emodet.synthetic.releases import write_release
 from emodet.training.folder import RunFolder
 
@@ -42,9 +42,6 @@ def composed(*overrides):
 
 def options(group):
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-
-
-# Keys.
 
 
 OLD_NAMES = {"workers": "num_workers", "evaluation_batch_size": "eval_batch_size", "selection_seed": "split_seed"}
@@ -124,27 +121,15 @@ def test_an_old_key_names_the_new_one(old):
 
 
 def test_values_are_converted_to_the_types_of_the_signature():
-    assert converted(3, float) == 3
-    assert converted(1e3, int) == 1000
-    assert converted(2020, str) == "2020"
-    assert converted([1, 2], list[float] | None) == [1, 2]
-    for value, hint in (("many", int), (True, int), (1.5, int), ("x", list[int]), (3, dict[str, int])):
-        with pytest.raises((TypeError, ValueError)):
-            converted(value, hint)
-    given = ["data.reader_options={label_source: folder}", "callbacks.x={_target_: lightning.Callback}"]
-    config = composed("experiment=baseline", *given)
+    given = ["data.root=2020", "trainer.max_epochs=1e2", "optimizer.lr=1", "data.reader_options={label_source: folder}"]
+    config = composed("experiment=baseline", *given, "callbacks.x={_target_: lightning.Callback}")
+    assert config["data"]["root"] == "2020"
     assert config["data"]["reader_options"] == {"label_source": "folder"}
+    assert repr((config["trainer"]["max_epochs"], config["optimizer"]["lr"])) == "(100, 1.0)"
     assert config["callbacks"]["x"]["_target_"] == "lightning.Callback"
 
 
-# Groups.
-
-
 def test_a_choice_replaces_all_options_of_the_one_before():
-    assert (
-        composed("experiment=baseline", "scheduler=onecycle")["scheduler"]
-        == composed("experiment=affectnet8", "scheduler=onecycle")["scheduler"]
-    )
     assert composed("experiment=baseline", "optimizer=sgd")["optimizer"]["lr"] == 0.1
     assert set(composed("experiment=affectnet8", "callbacks=[default]")["callbacks"]) == {
         *("best", "last", "lr_monitor", "throughput", "run_logger", "epoch_lines")
@@ -166,9 +151,6 @@ def test_a_choice_is_the_same_in_every_experiment(experiment):
         config, other = (composed(f"experiment={each}", *overrides) for each in (experiment, "affectnet_va"))
         for group, choice in chosen.items():
             assert config[group] == other[group], (group, choice)
-
-
-# Paths and help.
 
 
 @pytest.mark.parametrize("name", ["a b[brackets] {x} Müller=1 写真", "it's, all\\"])

@@ -46,9 +46,6 @@ def lacking(predicted, annotated):
     return float(1 - concordance(sums_of(predicted.numpy(), annotated.numpy())).mean())
 
 
-# The head.
-
-
 def test_the_head_adds_130_parameters_to_the_published_net():
     values = {"net": {"_target_": RESIDUAL}, "class_names": list(EMOTIONS)}
     nets = {weight: made(**values, valence_arousal=weight) for weight in (None, 0, 1.0)}
@@ -92,9 +89,6 @@ def test_measures_without_spread_or_without_faces(measure, predicted, annotated,
     assert found == pytest.approx(value, abs=1e-12, nan_ok=True)
 
 
-# The loss.
-
-
 def test_the_loss_is_one_minus_the_concordance():
     annotated = batch(60)["valence_arousal"]
     predicted = torch.tanh(annotated.nan_to_num() + torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) / 3)
@@ -121,9 +115,6 @@ def test_the_loss_is_bounded_finite_and_ignores_faces_without_annotation(values,
     torch.testing.assert_close(ConcordanceLoss()(others, annotated), loss.detach(), rtol=0, atol=1e-6)
     if not known.any():
         assert loss.item() == 0
-
-
-# The metrics.
 
 
 def test_measures_can_be_monitored_and_only_errors_are_minimised():

@@ -296,7 +296,7 @@ def test_few_missing_pictures_are_counted_and_named_and_many_stop(tmp_path):
     assert "7/0000.jpg" in error_of(tmp_path)
 
 
-def test_control_characters_that_an_error_quotes_are_escaped(tmp_path):
+def test_control_characters_in_errors_are_escaped(tmp_path):
     RELEASES["affectnet_csv"](tmp_path).said_in.write_bytes(b"\x1b[31mpath\x07,\xc2\x9bx\n")
     error = error_of(tmp_path)
     assert error.isprintable()
@@ -317,18 +317,6 @@ def test_annotations_run_no_code(tmp_path, capsys):
     with contextlib.suppress(EmodetError):
         read(tmp_path / "yolo")
     assert "must not be printed" not in capsys.readouterr().out
-
-
-# Parquet files, folders, lists and CSV files.
-
-
-@pytest.mark.parametrize("group", [None, 1, 7, 100])
-def test_pictures_of_any_row_in_any_order(tmp_path, group):
-    reader = open_reader(RELEASES["image_label_parquet"](tmp_path / "data", 120, group).root)
-    samples = reader.read().samples
-    for copy in (reader, pickle.loads(pickle.dumps(reader))):
-        for row in [*range(0, 120, 9), 0, 119, 118, 64, 63, 65, 2, 2]:
-            assert np.array_equal(decode_rgb(copy.encoded(samples[row])), picture(row))
 
 
 def test_links_are_followed_and_a_loop_ends(tmp_path):

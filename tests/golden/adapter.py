@@ -61,9 +61,6 @@ def command(folder, module, *arguments):
     return out.getvalue()
 
 
-# 1. Packs.
-
-
 def draw_release(root, train=40, val=16):
     """Write drawn faces of 48 px; the test split is as large as val."""
     return write_release(root, {"train": train, "val": val, "test": val}, seed=3, size=48)
@@ -98,8 +95,8 @@ def described(pack):
     return {"fingerprint": pack.fingerprint, "faces": len(pack), "splits": splits}
 
 
-# 2. Readers, on the releases that the reader tests of abc22e5 made, and on those of 2f025f2 (id 727 and up), which also
-# have their pictures: of these the names, numbers and values in notes and refusals are recorded too.
+# The releases are those of the reader tests of abc22e5 and, from id 727 on, of 2f025f2 and later, with pictures or
+# files in their place: of these the names, numbers and values in notes and refusals are recorded too.
 
 
 def unpack_releases(folder):
@@ -155,9 +152,6 @@ def encoded(reader, sample):
         return str(facts(str(problem).replace(str(reader.root), ""))).encode()
 
 
-# 3. Figures of the evaluation report.
-
-
 def one_class_never_found_and_one_absent():
     made = make_predictions(60)
     emotion, odds = np.where(made.emotion == 5, 0, made.emotion), made.probabilities * [1, 1, 1, 1, 1e-6, 1, 1, 1]
@@ -185,9 +179,6 @@ def evaluation(name):
     return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 10))
 
 
-# 4. Probabilities of the model files in the package.
-
-
 def model_probabilities(precision):
     """Answer on 4 drawn crops (`crops.npz`) and 4 crops of seeded noise, uint8 (8, 48, 48, 3)."""
     noise = np.random.default_rng(7).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
@@ -195,9 +186,6 @@ def model_probabilities(precision):
     model = read_model_file(precision, threads=1)
     assert tuple(model.info.class_names) == CLASSES
     return [[round(float(p), 9) for p in row] for row in model.probabilities(crops)]
-
-
-# 5. Rows of ``python -m emodet.predict``.
 
 
 def inputs(folder):
@@ -239,8 +227,6 @@ def predict(folder):
         ]
     return found
 
-
-# 6 and 7. Training, exporting.
 
 TRAININGS = {
     "recipe": ["scheduler=onecycle", "callbacks=[default,ema]", "callbacks.ema.decay=0.9", "loss.label_smoothing=0.1"],

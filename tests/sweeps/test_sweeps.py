@@ -185,13 +185,6 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def test_a_finished_run_that_is_started_again_is_unfinished(tmp_path):
-    """As one that was resumed for more epochs, and killed."""
-    write_run(tmp_path / "0", ["a=1"], [0.5], facts={"started": "2026-01-02T10:00:00Z"})
-    (tmp_path / "0" / "csv" / "old").mkdir()
-    assert [run.state for run in find_runs([tmp_path])] == ["unfinished"]
-
-
 def test_runs_are_ranked_by_the_mean_over_seeds(sweep, capsys):
     assert main([str(sweep)]) == 0
     table = csv_rows(sweep / "comparison.csv")

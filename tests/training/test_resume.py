@@ -91,16 +91,6 @@ def test_stopped_and_resumed_equals_uninterrupted(case, command, small, tmp_path
         assert_same_end(whole, run)
 
 
-def test_an_epoch_cut_short_by_max_steps_is_completed(command, small, tmp_path):
-    settings = [*small, *COMMON, "scheduler=constant", "callbacks=[default]", "trainer.max_epochs=2"]
-    for name, steps in (("whole", -1), ("run", 13)):
-        assert command("emodet.train", *settings, f"trainer.max_steps={steps}", f"hydra.run.dir={tmp_path / name}") == 0
-    assert command("emodet.train", f"resume={tmp_path / 'run'}", "trainer.max_steps=-1") == 0
-    whole, run = (checkpoint(tmp_path / name) for name in ("whole", "run"))
-    for key in ("state_dict", "optimizer_states", "epoch", "global_step"):
-        assert plain(whole[key]) == plain(run[key])
-
-
 @pytest.mark.slow
 def test_stopped_twice_and_resumed_for_more_epochs(command, small, tmp_path, capfd):
     settings = [*small, *COMMON, "scheduler=constant", "callbacks=[default]"]
