@@ -21,17 +21,13 @@ hypothesis.settings.load_profile("emodet")
 def own_folders(tmp_path_factory):
     """No test writes into the checkout, finds a data set of this machine, or talks to the network."""
     base = tmp_path_factory.mktemp("emodet")
+    own = {f"EMODET_{name.upper()}": str(base / name) for name in ("outputs", "packs", "synthetic")}
+    own |= {"WANDB_DIR": str(base), "WANDB_MODE": "offline", "XDG_CACHE_HOME": str(base / "cache")}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("EMODET_OUTPUTS", str(base / "outputs"))
-        patched.setenv("EMODET_PACKS", str(base / "packs"))
-        patched.setenv("EMODET_SYNTHETIC", str(base / "synthetic"))
-        patched.setenv("WANDB_DIR", str(base))
-        patched.setenv("WANDB_MODE", "offline")
-        patched.setenv("XDG_CACHE_HOME", str(base / "cache"))
-        kept = ("EMODET_OUTPUTS", "EMODET_PACKS", "EMODET_SYNTHETIC")
-        for name in [name for name in os.environ if name.startswith("EMODET_") and name not in kept]:
+        for name in [name for name in os.environ if name.startswith("EMODET_") or name == "WANDB_API_KEY"]:
             patched.delenv(name)
-        patched.delenv("WANDB_API_KEY", raising=False)
+        for name, value in own.items():
+            patched.setenv(name, value)
         yield base
 
 

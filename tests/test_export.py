@@ -16,8 +16,7 @@ from emodet.export import parity
 from emodet.export.graph import ProbabilityGraph
 from emodet.modelfile import read_model_file
 from emodet.training.assembly import build_data
-from emodet.training.checkpoints import load_classifier, write_weights
-from emodet.training.trained import load_trained
+from emodet.training.checkpoints import load_classifier
 
 FILES = {"emodet-fp32.onnx", "emodet-int8.onnx", "emodet-parity.json"}
 
@@ -118,19 +117,6 @@ def test_without_data_there_is_no_int8(command, refused, trained_run, tmp_path, 
     # Asked for by name, it is refused.
     assert "data.root" in refused("emodet.export", f"checkpoint={alone}", "formats=[int8]", "name=other")
     assert names_in(tmp_path / "export") == files
-
-
-@pytest.mark.slow
-def test_the_weights_of_a_run_export_as_its_checkpoint(command, trained_run, exported, tmp_path):
-    trained = load_trained(trained_run)
-    write_weights(trained.classifier, trained.card, tmp_path / "weights.pt")
-    arguments = (f"checkpoint={tmp_path}/weights.pt", "formats=[fp32]", "threads=1", f"output={tmp_path}/out")
-    assert command("emodet.export", *arguments) == 0
-    one, other = (read_model_file(folder / "emodet-fp32.onnx") for folder in (exported, tmp_path / "out"))
-    crops = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
-    np.testing.assert_allclose(other.probabilities(crops), one.probabilities(crops), atol=1e-6)
-    assert other.info.training_data == one.info.training_data
-    assert (other.info.temperature, other.info.fingerprint) == (one.info.temperature, one.info.fingerprint)
 
 
 @pytest.mark.slow

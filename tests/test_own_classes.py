@@ -41,20 +41,43 @@ def opened(root, reader="class_folders", **options):
     return ready(EmotionDataModule(source, {"size": 16}, batch_size=4, num_workers=0, **options))
 
 
-def test_folders_of_any_names_are_classes_in_alphabetical_order(tmp_path):
-    data = opened(folders(tmp_path / "photos", "engaged", "2_bored", "confused"))
-    assert data.class_names == data.pack.class_names == OWN
-    assert data.class_counts() == [4, 4, 4]
-    assert data.pack.manifest["counts"] == {"train": dict.fromkeys(OWN, 6)}
-    rows = data.splits.val
-    keys = data.pack.table.key[rows].tolist()
-    assert [OWN[number] for number in data.pack.table.emotion[rows]] == [key.split("/")[0].strip("2_") for key in keys]
-    batch = next(iter(data.train_dataloader()))
-    assert batch["target"].shape == (4, 3)
+EMOTION_FOLDERS = {"happy": "happiness", "angry": "anger", "Neutral": "neutral"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "class_names"),
+    [
+        ({"engaged": "engaged", "2_bored": "bored", "confused": "confused"}, None, OWN),  # in alphabetical order
+        ({"engaged": "engaged", "bored": "bored", "confused": None}, ["engaged", "Bored"], ("engaged", "bored")),
+        (EMOTION_FOLDERS, None, EMOTIONS),
+        (EMOTION_FOLDERS, ["happy", "anger", "neutral"], ("happiness", "anger", "neutral")),
+        ({"happy": "happy", "bored": "bored"}, ["bored", "happiness"], ("bored", "happy")),
+    ],
+)
+def test_folders_are_classes_and_classes_choose_and_order_them(labels, classes, class_names, tmp_path):
+    data = opened(folders(tmp_path / "photos", *labels), classes=classes)
+    assert data.class_names == class_names
+    used, table = np.concatenate([data.splits.train, data.splits.val]), data.pack.table
+    found = {(table.key[row].split("/")[0], class_names[table.emotion[row]]) for row in used}
+    assert found == {(folder, label) for folder, label in labels.items() if label}
+    assert sorted(data.class_counts())[-len(found) :] == [4] * len(found)
+    assert next(iter(data.train_dataloader()))["target"].shape == (4, len(class_names))
     data.pack.verify()
 
 
-def test_an_audit_leaves_out_the_model_that_does_not_know_the_classes(command, refused, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("names", "classes", "message"),
+    [
+        *((OWN, classes, r"data\.classes=") for classes in (["bored", "angry"], ["bored", "Bored"], 8)),
+        (("happy", "bored"), None, r"'bored'.*data\.classes=\[bored,happy\]"),
+    ],
+)
+def test_classes_that_the_data_lacks_are_refused(tmp_path, names, classes, message):
+    with pytest.raises(EmodetError, match=message):
+        opened(folders(tmp_path / "photos", *names), classes=classes)
+
+
+def test_an_audit_leaves_out_a_model_of_other_classes(command, refused, tmp_path, capfd):
     own = f"data.root={folders(tmp_path / 'photos', *OWN)}"
     audit = ["data=class_folders", own, "preprocessing.size=16", "quick=true", f"output={tmp_path / 'audit'}"]
     assert command("emodet.audit", *audit) == 0
@@ -62,28 +85,7 @@ def test_an_audit_leaves_out_the_model_that_does_not_know_the_classes(command, r
     assert "lacks bored, confused, engaged" in refused("emodet.audit", *audit, f"model={SHIPPED_FILES['fp32']}")
 
 
-def test_named_classes_are_in_the_order_named_and_others_are_not_used(tmp_path):
-    data = opened(folders(tmp_path / "photos", *OWN), classes=["engaged", "Bored"])
-    assert data.class_names == ("engaged", "bored")
-    assert data.pack.class_names == ("engaged", "bored", "confused")
-    used = np.concatenate([data.splits.train, data.splits.val])
-    shown = {(data.pack.table.key[row].split("/")[0], int(data.pack.table.emotion[row])) for row in used}
-    assert shown == {("engaged", 0), ("bored", 1)}
-
-
-def test_a_subset_of_the_emotions_is_a_smaller_net_and_another_label_beside_them_needs_names(tmp_path):
-    root = folders(tmp_path / "photos", "happy", "angry", "Neutral")
-    assert opened(root).class_names == EMOTIONS
-    data = opened(root, classes=["happy", "anger", "neutral"])
-    assert data.class_names == ("happiness", "anger", "neutral")
-    assert data.class_counts() == [4, 4, 4]
-    root = folders(tmp_path / "more" / "photos", "happy", "bored")
-    with pytest.raises(EmodetError, match=r"'bored'.*data\.classes=\[bored,happy\]"):
-        opened(root)
-    assert opened(root, classes=["bored", "happiness"]).class_names == ("bored", "happy")
-
-
-def test_a_csv_with_labels_of_ones_own(tmp_path):
+def test_a_csv_with_own_labels(tmp_path):
     root = folders(tmp_path / "photos", *OWN)
     rows = [f"{name}/{number}.png,{name.title()}" for name in OWN for number in range(6)]
     (root / "labels.csv").write_text("\n".join(["source,label", *rows]), encoding="utf-8")
@@ -93,12 +95,6 @@ def test_a_csv_with_labels_of_ones_own(tmp_path):
     (root / "labels.csv").write_text("\n".join(["source,label", *rows, "bored/0.png,-1"]), encoding="utf-8")
     with pytest.raises(EmodetError, match="emotion='-1' is a number"):
         open_reader(root, "own_csv").read()
-
-
-@pytest.mark.parametrize("classes", [["bored", "angry"], ["bored", "Bored"], 8])
-def test_classes_that_the_data_lacks_are_refused(tmp_path, classes):
-    with pytest.raises(EmodetError, match=r"data\.classes="):
-        opened(folders(tmp_path / "photos", *OWN), classes=classes)
 
 
 def test_data_sets_are_mixed_by_class_name(tmp_path):
@@ -134,7 +130,7 @@ def found_photographs(emotion, count, start=0):
     return list(itertools.islice((each for each in pictures if find_faces(detector, each)), count))
 
 
-def test_the_experiment_suits_the_shipped_weights_and_these_the_shipped_model_file():
+def test_the_finetune_experiment_suits_the_shipped_weights():
     settings, crops = yaml.safe_load(FINETUNE.read_text(encoding="utf-8")), read_card(SHIPPED)[1].preprocessing
     assert {key: crops.to_dict()[key] for key in settings["preprocessing"]} == settings["preprocessing"]
     classifier = EmotionClassifier({"_target_": "emodet.models.residual_cnn.ResidualCNN"}, ("happy", "bored"), crops)

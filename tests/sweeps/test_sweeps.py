@@ -172,7 +172,7 @@ def write_run(folder, overrides, curve, *, facts=None, finished=True, metric="va
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Two learning rates with two seeds each, one pruned run, one that failed, one that was killed."""
+    """Two learning rates with two seeds each, one pruned run, one that failed, two that were killed."""
     rates = ["optimizer.lr=0.1", "optimizer.lr=0.2"]
     for number, (rate, seed, curve) in enumerate(
         [(0, 1, [0.5, 0.6]), (0, 2, [0.5, 0.7]), (1, 1, [0.7, 0.8]), (1, 2, [0.8, 0.6])]
@@ -182,6 +182,8 @@ def sweep(tmp_path):
     failed = {"failed": "the loss became nan", "left": "2026-01-01T10:01:00Z"}
     write_run(tmp_path / "5", ["optimizer.lr=9"], [], facts=failed, finished=False)
     write_run(tmp_path / "10", ["optimizer.lr=0.2", "seed=3"], [0.9], finished=False)
+    again = {"started": "2026-01-02T10:00:00Z"}  # resumed for more epochs, and killed
+    write_run(tmp_path / "11", ["optimizer.lr=0.2", "seed=4"], [0.9], facts=again)
     return tmp_path
 
 
@@ -198,8 +200,8 @@ def test_runs_are_ranked_by_the_mean_over_seeds(sweep, capsys):
     assert "failed: 5: the loss became nan" in printed
     assert "unfinished: 10" in printed
     runs = csv_rows(sweep / "runs.csv")
-    assert [run["run"] for run in runs] == ["0", "1", "2", "3", "4", "5", "10"]
-    assert [run["state"] for run in runs] == ["finished"] * 4 + ["pruned", "failed", "unfinished"]
+    assert [run["run"] for run in runs] == ["0", "1", "2", "3", "4", "5", "10", "11"]
+    assert [run["state"] for run in runs] == ["finished"] * 4 + ["pruned", "failed", *["unfinished"] * 2]
     assert [run["kept_epoch"] for run in runs[:4]] == ["1", "1", "1", "0"]
     output = sweep / "elsewhere"
     assert main([str(sweep), "--output", str(output)]) == 0

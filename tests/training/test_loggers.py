@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from made_files import put_text
 from tqdm import tqdm
 from wandb_log import WandbLog
 
@@ -34,39 +35,30 @@ def own_wandb(monkeypatch, tmp_path):
         wandb.teardown()
 
 
-def test_a_callback_is_no_logger(tmp_path):
+def test_a_callback_as_logger_is_refused(tmp_path):
     with pytest.raises(EmodetError, match=r"logger\.x\._target_=.*Timer: .*Logger was expected"):
         build_loggers({"x": {"_target_": "lightning.pytorch.callbacks.Timer"}}, RunFolder(tmp_path))
 
 
-def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path):
+@pytest.mark.parametrize("credentials", ["none", "environment", "netrc"])
+def test_without_credentials_or_network_wandb_is_offline(credentials, tmp_path, monkeypatch, caplog):
     wandb = pytest.importorskip("wandb")
-    run = RunFolder(tmp_path)
-    loggers = build_loggers({"wandb": {**WANDB["wandb"], "tags": ["a"]}}, run)
-    with closing(loggers):
-        assert loggers[1].experiment.offline
-    assert wandb.run is None  # or the next training of this process would log into it
-    log = WandbLog(tmp_path)
-    assert log.run_ids == [run.facts()["wandb"]["id"]]
-    assert log.ended == [0]
-
-
-@pytest.mark.parametrize("credentials", ["environment", "netrc"])
-def test_with_credentials_but_no_network_it_is_offline(credentials, tmp_path, monkeypatch, caplog):
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
     monkeypatch.setenv("WANDB_LOGIN_TIMEOUT", "1")
     if credentials == "environment":
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    else:
-        netrc = tmp_path / ".netrc"
-        netrc.write_text("machine 127.0.0.1 login user password " + "0" * 40, encoding="utf-8")
-        netrc.chmod(0o600)
-    loggers = build_loggers(WANDB, RunFolder(tmp_path))
+    elif credentials == "netrc":
+        put_text(tmp_path / ".netrc", "machine 127.0.0.1 login user password " + "0" * 40).chmod(0o600)
+    run = RunFolder(tmp_path)
+    loggers = build_loggers(WANDB, run)
     with closing(loggers):
         assert loggers[1].experiment.offline
-    assert "trying offline" in caplog.text
+    assert wandb.run is None  # or the next training of this process would log into it
+    assert ("trying offline" in caplog.text) == (credentials != "none")
+    log = WandbLog(tmp_path)
+    assert set(log.run_ids) == {run.facts()["wandb"]["id"]}
+    assert log.ended[-1] == 0
 
 
 @pytest.mark.slow
@@ -97,7 +89,7 @@ def test_runs_of_a_multirun_share_a_group(command, small, tmp_path, without_pict
     assert len({run_id for log in logs for run_id in log.run_ids}) == 2
 
 
-def test_the_bar_shows_loss_accuracy_and_the_best_so_far_in_a_terminal(monkeypatch):
+def test_the_progress_bar_shows_loss_accuracy_and_best(monkeypatch):
     assert ProgressBar().is_disabled
     best = BestCheckpoint(monitor="val/accuracy")
     best.best_model_score = torch.tensor(0.625)
@@ -111,7 +103,7 @@ def test_the_bar_shows_loss_accuracy_and_the_best_so_far_in_a_terminal(monkeypat
     assert bar.get_metrics(shown, None) == {"loss": 1.5, "val/accuracy": 0.5, "best": 0.625}
 
 
-def test_a_long_first_epoch_announces_epochs_speed_and_time(monkeypatch, caplog):
+def test_a_long_first_epoch_logs_epochs_speed_and_time(monkeypatch, caplog):
     batches = {"num_training_batches": 100, "world_size": 2}
     trainer = SimpleNamespace(max_epochs=3, current_epoch=0, is_global_zero=True, **batches)
     clock = iter([0.0, 0.0, 10.0, 20.0, 30.0])
