@@ -148,9 +148,7 @@ def test_help_of_an_experiment_and_unknown_commands(output, refused):
         ("train experiment=baseline logger=null", "there are csv, tensorboard, wandb"),
         ("train experimnt=baseline", "did you mean experiment?"),
         ("prepare data=synthetik", "did you mean synthetic?"),
-        ("prepare data.max_unreadble=0", "did you mean data.max_unreadable?"),
         ("evaluate chekpoint=RUN", "did you mean checkpoint?"),
-        ("audit quik=true", "did you mean quick?"),
         # With dashes.
         ("train --experiment baseline", "as experiment=VALUE"),
         ("train --data.root=/data", "as data.root=VALUE"),

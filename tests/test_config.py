@@ -58,11 +58,9 @@ OLD_NAMES = {"workers": "num_workers", "evaluation_batch_size": "eval_batch_size
         ("+schedule=cosine", "did you mean scheduler?"),
         ("optimizer.learning_rate=1", "there are optimizer."),
         ("callbacks.best.moniter=val/loss", "did you mean callbacks.best.monitor?"),
-        ("preprocessing.sise=3", "did you mean preprocessing.size?"),
         *(("optimizer.lr=abc", "abc"), ("training.mixup=[1]", "1"), ("trainer.max_epochs=0.5", "int or null")),
         # What does not suit the net, the data or the machine.
         ("net.channels=[0,4,8,8]", "[0, 4, 8, 8]"),
-        ("net.stage_dropout=[2,0,0,0]", "[2.0, 0.0, 0.0, 0.0]"),
         ("preprocessing.size=8", "preprocessing.size=8"),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.crop=fce", "data.crop='fce'"),

@@ -90,9 +90,6 @@ def test_every_step_that_waits_for_a_gpu_runs_on_a_cpu(tmp_path):
     assert files == {"report.json", "profile.txt", "runs.tar.gz", *kept}
 
 
-# Training in ten lines of Python: data module, classifier and Lightning's trainer, without Hydra.
-
-
 def test_ten_lines_of_python_train_what_can_be_exported(command, release, tmp_path):
     preprocessing = Preprocessing(size=48)
     source = Source(root=release, reader="yolo", packs=tmp_path / "packs", processes=1)
@@ -164,13 +161,13 @@ def printed():
 
 
 @pytest.fixture
-def a_package_of_ones_own(monkeypatch):
-    mylab = ModuleType("mylab")
-    for name, base in (("MyNet", torch.nn.Module), ("MyLoss", torch.nn.Module), ("MyLogger", CSVLogger)):
-        setattr(mylab, name, type(name, (base,), {}))
-    for name, base in (("MyCallback", L.Callback), ("MyTransform", object)):
-        setattr(mylab, name, type(name, (base,), {}))
-    monkeypatch.setitem(sys.modules, "mylab", mylab)
+def mylab(monkeypatch):
+    """The package of the user's own classes that the documentation names."""
+    bases = {"MyNet": torch.nn.Module, "MyLoss": torch.nn.Module, "MyLogger": CSVLogger, "MyCallback": L.Callback}
+    package = ModuleType("mylab")
+    for name, base in {**bases, "MyTransform": object}.items():
+        setattr(package, name, type(name, (base,), {}))
+    monkeypatch.setitem(sys.modules, "mylab", package)
     monkeypatch.chdir(ROOT)
     yield
     HydraConfig.instance().cfg = None
@@ -181,7 +178,7 @@ def test_commands_are_found():
     assert commands_in("$ emodet predict a.jpg \\\n   --rows csv   # rows\n") == [("predict", "a.jpg --rows csv")]
 
 
-@pytest.mark.usefixtures("a_package_of_ones_own")
+@pytest.mark.usefixtures("mylab")
 @pytest.mark.parametrize(("name", "arguments"), printed())
 def test_a_printed_command_parses(name, arguments, monkeypatch):
     typed = shlex.split(arguments)

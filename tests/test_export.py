@@ -150,7 +150,6 @@ def test_files_that_differ_from_the_checkpoint_are_not_written(refused, trained_
     ("arguments", "message"),
     [
         ([], "checkpoint="),
-        (["checkpoint={tmp}/none.ckpt"], "none.ckpt"),
         (["checkpoint={tmp}/text.ckpt"], "text.ckpt"),
         (["checkpoint={tmp}"], "checkpoints/best.ckpt"),
         (["checkpoint={tmp}/model.onnx"], "model.onnx"),
@@ -162,7 +161,6 @@ def test_files_that_differ_from_the_checkpoint_are_not_written(refused, trained_
         (["checkpoint={run}", "preprocessing.colour=grey"], "preprocessing.colour=grey"),
         (["checkpoint={run}", "output={tmp}/text.ckpt/below"], "output="),
         (["checkpoint={run}", "data.root={tmp}/nowhere"], "nowhere"),
-        (["checkpoint={run}", "quantize=true"], "quantize"),
         (["checkpoint={run}", "preprocessing.margn=0.1"], "preprocessing.margin"),
     ],
 )

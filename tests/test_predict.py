@@ -250,19 +250,6 @@ def test_no_face_is_detected_in_blurred_output(predict, photo, video, tmp_path):
     assert pictures[0].shape == (512, 512 + 152, 3)  # the strip of heat maps
 
 
-def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_path):
-    data = video.read_bytes()
-    video.write_bytes(data[: int(len(data) * 0.7)])
-    status, _, err = predict(video, "--output", tmp_path / "found", "--annotate")
-    assert status == 1
-    assert "ends early" in err
-    rows = json_lines((tmp_path / "found" / "faces.jsonl").read_text())
-    assert 0 < len(rows) < 15
-    assert VideoReader(tmp_path / "found" / "clip.annotated.mp4").frame_count == len(rows)
-    summary = json.loads((tmp_path / "found" / "summary.json").read_text())
-    assert "ends early" in summary["sources"][0]["error"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
