@@ -50,7 +50,7 @@ def audited(command, options, tmp_path_factory):
     return folder
 
 
-def test_planted_faults_are_found_and_proposed(quick):
+def test_planted_faults_are_found(quick):
     found = json.loads((quick / "audit.json").read_text())
     across = [group for group in found["groups"] if group["splits"] == ["train", "val"]]
     assert any(any("copied" in key for key in group["keys"]) and group["identical"] for group in across)
@@ -88,7 +88,7 @@ def test_the_whole_audit_checks_everything(audited):
 
 
 @pytest.mark.slow
-def test_every_labelled_face_is_predicted_by_a_net_that_has_not_seen_it(audited, options):
+def test_faces_are_predicted_by_nets_that_did_not_train_on_them(audited, options):
     import pyarrow.parquet as pq
 
     table = pq.read_table(audited / "out_of_fold.parquet")
@@ -131,7 +131,7 @@ def test_finished_folds_are_reused_for_the_same_settings(command, options, audit
         command("emodet.audit", *options, f"output={audited}", "optimizer.lr=0.5")
 
 
-def test_a_split_of_one_face_and_classes_of_few(output, refused, small, tmp_path):
+def test_tiny_splits_and_classes(output, refused, small, tmp_path):
     for number, place in enumerate(("train/happy",) * 4 + ("train/sad",) * 2 + ("val/happy", "test/sad")):
         put_picture(tmp_path / f"data/{place}/{number}.png", number)
     options = [*small, "data=class_folders", f"data.root={tmp_path}/data", f"data.packs={tmp_path}/packs"]
@@ -155,7 +155,7 @@ def test_a_split_of_one_face_and_classes_of_few(output, refused, small, tmp_path
         ({"data": {"corrections": "some.csv"}}, "data.corrections"),
     ],
 )
-def test_bad_values_are_refused_first(given, message):
+def test_invalid_values_are_refused(given, message):
     keys = ("proposals", "out_of_fold", "gallery")
     settings = {key: value for key, value in defaults(AuditConfig).items() if key in keys}
     with pytest.raises(EmodetError, match=re.escape(message)):

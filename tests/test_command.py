@@ -194,9 +194,6 @@ def test_the_doctor_lists_versions_and_what_is_missing(command, capfd, monkeypat
     assert "missing no-such-package: pip install 'emodet[nothing]'" in said
 
 
-# An installation that cannot train says what to install.
-
-
 def test_missing_packages_are_named_with_the_extra(monkeypatch, capsys):
     laboratory.require_laboratory("train")
     real = laboratory.find_spec
@@ -228,9 +225,7 @@ def test_two_builds_of_opencv_must_have_one_version(monkeypatch):
         *("evaluate model={model} output={out}", "export checkpoint={run} formats=[fp32] output={out}"),
     ],
 )
-def test_sigterm_cleans_up_as_ctrl_c_does(
-    typed, command, release, small, trained_run, model_path, tmp_path, monkeypatch, capfd
-):
+def test_sigterm_cleans_up(typed, command, release, small, trained_run, model_path, tmp_path, monkeypatch, capfd):
     """At the first file that is written atomically, in its folder or in that of its pack."""
     monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
     before = signal.getsignal(signal.SIGTERM)

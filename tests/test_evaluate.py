@@ -105,6 +105,6 @@ def test_a_model_file_is_measured_on_all_faces_of_data_without_splits(output, re
         (["checkpoint={run}", "accelerator=xpu"], "accelerator='xpu': choose auto, cpu, gpu or mps"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(refused, trained_run, tmp_path, arguments, words):
+def test_invalid_arguments_are_refused(refused, trained_run, tmp_path, arguments, words):
     (tmp_path / "text.ckpt").write_bytes(b"not a checkpoint")
     assert words in refused("emodet.evaluate", *(each.format(tmp=tmp_path, run=trained_run) for each in arguments))

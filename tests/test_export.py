@@ -70,7 +70,7 @@ def test_a_model_file_describes_itself(trained_run, exported, data, precision):
             assert info.metrics["test"][name] == pytest.approx(each["value"], abs=1e-4), name
 
 
-def test_a_model_file_runs_on_a_split_with_columns_matched_by_name(trained_run, exported, data):
+def test_columns_of_a_model_file_are_matched_by_name(trained_run, exported, data):
     model = read_model_file(exported / "emodet-fp32.onnx")
 
     def reordered(names):
@@ -164,7 +164,7 @@ def test_files_that_differ_from_the_checkpoint_are_not_written(refused, trained_
         (["checkpoint={run}", "preprocessing.margn=0.1"], "preprocessing.margin"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(refused, trained_run, tmp_path, arguments, message):
+def test_invalid_arguments_are_refused(refused, trained_run, tmp_path, arguments, message):
     (tmp_path / "text.ckpt").write_text("not a checkpoint")
     (tmp_path / "model.onnx").write_text("")
     (tmp_path / "weights.pt").write_text("")

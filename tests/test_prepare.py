@@ -1,4 +1,4 @@
-"""`python -m emodet.prepare`: what was found is said, what is there is kept, what is damaged is named."""
+"""`python -m emodet.prepare` lists and packs a release, keeps an existing pack and verifies it."""
 
 import shutil
 
@@ -15,15 +15,13 @@ def only_pack(packs):
     return folder
 
 
-def test_says_what_was_found_beside_published_counts_and_leaves_a_pack(output, release, packs, tmp_path):
+def test_a_release_is_listed_and_packed(output, release, packs, tmp_path):
     said = output("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", *SMALL)
     pack = Pack(only_pack(packs))
     assert len(pack) == 120
     assert pack.preprocessing.size == 32
-    assert pack.fingerprint in said
-    assert "train" in said
-    assert "contempt" in said
-    assert "faces packed" in said
+    for part in (pack.fingerprint, "train", "contempt", "faces packed"):
+        assert part in said
     assert "published" not in said  # drawn faces are no part of AffectNet's
     copy = shutil.copytree(release, tmp_path / "copy", ignore=shutil.ignore_patterns("synthetic.json"))
     assert "published" in output("emodet.prepare", "data=affectnet_yolo", f"data.root={copy}", "list=true")
@@ -32,7 +30,7 @@ def test_says_what_was_found_beside_published_counts_and_leaves_a_pack(output, r
     assert "published" not in said
 
 
-def test_a_second_time_the_pack_is_there_and_verified_to_the_last_byte(command, output, refused, release, packs):
+def test_an_existing_pack_is_kept_and_verified(command, output, refused, release, packs):
     arguments = ("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", *SMALL)
     command(*arguments)
     before = (only_pack(packs) / "manifest.json").stat().st_mtime_ns
@@ -46,7 +44,7 @@ def test_a_second_time_the_pack_is_there_and_verified_to_the_last_byte(command, 
     assert "images.npy" in refused(*arguments, "verify=true")
 
 
-def test_an_experiment_names_what_to_prepare(command, release, tmp_path, packs):
+def test_an_experiment_can_be_prepared(command, release, tmp_path, packs):
     root = as_ferplus(release, tmp_path / "ferplus")
     assert command("emodet.prepare", "experiment=ferplus", f"data.root={root}", "data.processes=1") == 0
     pack = Pack(only_pack(packs))
@@ -54,7 +52,7 @@ def test_an_experiment_names_what_to_prepare(command, release, tmp_path, packs):
     assert pack.preprocessing.size == 48
 
 
-def test_drawn_faces_are_made_first_but_for_a_list(output, tmp_path, packs, command):
+def test_drawn_faces_are_drawn_before_packing(output, tmp_path, packs, command):
     root = tmp_path / "drawn"
     assert str(root) in output("emodet.prepare", "data=synthetic", f"data.root={root}", "list=true")
     assert not root.exists()

@@ -209,19 +209,12 @@ class TestRefused:
 
 
 def test_the_fingerprint_depends_on_the_crop_alone():
+    other = {"size": 65, "margin": 0.1, "alignment": "eyes", "colour": "grey", "detail": 48, "interpolation": "cubic"}
     base = Preprocessing(size=64)
-    others = [
-        Preprocessing(size=65),
-        Preprocessing(size=64, margin=0.1),
-        Preprocessing(size=64, alignment="eyes"),
-        Preprocessing(size=64, colour="grey"),
-        Preprocessing(size=64, detail=48),
-        Preprocessing(size=64, interpolation="cubic"),
-    ]
-    assert len({one.fingerprint() for one in (base, *others)}) == 7
-    for one in (base, *others):
+    crops = [base, *(Preprocessing(**{"size": 64, name: value}) for name, value in other.items())]
+    assert len({one.fingerprint() for one in crops}) == 7
+    for one in crops:
         again = Preprocessing.from_dict(json.loads(json.dumps(one.to_dict(), allow_nan=False)))
         assert (again, again.fingerprint()) == (one, one.fingerprint())
-    assert Preprocessing(size=64, mean=(0, 0, 0), std=(1, 1, 1)).fingerprint() == base.fingerprint()
-    assert Preprocessing(size=64, contrast="crop").fingerprint() == base.fingerprint()
-    assert Preprocessing(size=64, margin=0).fingerprint() == base.fingerprint()
+    for same in ({"mean": (0, 0, 0), "std": (1, 1, 1)}, {"contrast": "crop"}, {"margin": 0}):
+        assert Preprocessing(size=64, **same).fingerprint() == base.fingerprint()

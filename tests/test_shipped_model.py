@@ -1,4 +1,4 @@
-"""What comes with the package answers on a fresh machine, without data and without a network."""
+"""The shipped model files work on a fresh machine, without data and without a network."""
 
 import os
 
@@ -11,7 +11,7 @@ from emodet.emotions import EMOTIONS
 from emodet.modelfile import read_model_file
 
 
-def test_a_portrait_has_one_face_that_smiles_and_the_accurate_net_agrees():
+def test_both_nets_recognise_the_portrait():
     (face,) = Recognizer(detector="centerface", threads=1)(astronaut())
     assert face.emotion == "happiness"
     assert face.confidence > 0.8
@@ -28,7 +28,7 @@ def test_a_portrait_has_one_face_that_smiles_and_the_accurate_net_agrees():
 
 
 @pytest.mark.parametrize(("name", "precision"), [("fp32", "fp32"), ("int8", "int8"), ("accurate", "int8")])
-def test_the_files_say_what_they_are(name, precision, tmp_path, monkeypatch):
+def test_the_files_describe_themselves(name, precision, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()  # takes no shipped model's place
     info = Recognizer(name, detector="none", threads=1).model.info

@@ -118,9 +118,6 @@ def test_output_has_no_messages_of_libraries(command, small, tmp_path, capfd, wi
     assert (tmp_path / "a run" / "train.log").is_file()
 
 
-# What is said when something is wrong.
-
-
 def test_missing_data_and_unusable_outputs_name_the_way_out(refused, tmp_path, monkeypatch):
     error = refused("emodet.train", "experiment=baseline", f"hydra.run.dir={tmp_path}")
     for part in ("mohammadmahoor.com", "data.root=/path", "EMODET_AFFECTNET", "data=synthetic"):

@@ -94,7 +94,7 @@ def number_of(reader, sample):
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_each_face_has_its_own_label_split_and_annotation_beside_its_picture(name, tmp_path):
+def test_each_face_has_its_label_split_and_annotations(name, tmp_path):
     order, splits, known = DISTRIBUTED[name]
     reader = open_reader(RELEASES[name](tmp_path / "release").root)
     faces = {number_of(reader, sample): sample for sample in reader.read().samples}
@@ -273,9 +273,6 @@ def test_a_damaged_list_is_refused_by_name_or_changes_no_other_face(name, fault,
     assert str(made.root) in said
     for record in samples:
         assert (before[record.key].emotion, before[record.key].split) == (record.emotion, record.split)
-
-
-# What is particular to one family.
 
 
 def test_few_missing_pictures_are_counted_and_named_and_many_stop(tmp_path):

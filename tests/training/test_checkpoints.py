@@ -114,9 +114,6 @@ def test_a_full_disk_leaves_the_last_good_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-# Plain weights with their card.
-
-
 @pytest.fixture
 def classifier():
     preprocessing = {"size": 48, "colour": "grey", "std": [0.2, 0.3, 0.4]}
@@ -186,9 +183,6 @@ def test_a_damaged_card_is_refused(classifier, card, tmp_path, change, message):
     place.write_text("{")
     with pytest.raises(EmodetError, match="damaged"):
         read_card(tmp_path / "weights.pt")
-
-
-# As each other's start: what is carried, stays fresh, or is refused.
 
 
 def saved(classifier, folder, kind):

@@ -16,11 +16,8 @@ from emodet.training.resume import batch_size_for
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 COMMON = [
-    "experiment=ferplus",
-    "training.progressive_sizes=[[0,32],[1,48]]",
-    "trainer.check_val_every_n_epoch=1",
-    "trainer.precision=32-true",
-    "trainer.max_epochs=3",
+    *("experiment=ferplus", "training.progressive_sizes=[[0,32],[1,48]]", "trainer.check_val_every_n_epoch=1"),
+    *("trainer.precision=32-true", "trainer.max_epochs=3"),
 ]
 GO_ON = ["trust=[own_classes]", "callbacks.stop=null"]
 
