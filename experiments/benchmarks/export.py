@@ -1,9 +1,9 @@
-"""What the choices of int8 cost: bits of the weights and number of calibration faces, in accuracy and in time.
+"""Accuracy and speed of int8 variants: bits of the weights and number of calibration faces.
 
     python experiments/benchmarks/export.py RUN_FOLDER [--threads 1] [--output FILE.json]
 
-Every variant is made from the same checkpoint, answers on all val faces of the run's own data, and is timed in
-turns with the others, so that a machine that slows down slows all of them.
+All variants are exported from the same checkpoint and evaluated on all val faces of the run's data. Their timing
+alternates, so that a change in the speed of the machine affects all of them.
 """
 
 import argparse
@@ -28,31 +28,31 @@ VARIANTS = [(faces, reduced) for faces in (64, 512, 2048) for reduced in (True, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     trained = load_trained(arguments.run)
     if trained.data is None:
-        parser.error(f"{arguments.run} is no run's folder, so its data is not known")
+        parser.error(f"{arguments.run} is not a run folder, so its data is unknown")
     data = build_data({"data": trained.data, "preprocessing": trained.classifier.preprocessing.to_dict()})
     data.prepare_data()
     data.setup()
-    info = replace(trained.card, metrics={})
+    card = replace(trained.card, metrics={})
     exported = to_onnx(trained.classifier)
     with tempfile.TemporaryDirectory() as folder:
         models, sizes = {}, {}
         for name, graph in variants(exported, data):
-            kind = replace(info, precision="fp32" if name == "fp32" else "int8")
-            file = write_model_file(graph, kind, Path(folder) / "variant.onnx")
+            info = replace(card, precision="fp32" if name == "fp32" else "int8")
+            file = write_model_file(graph, info, Path(folder) / "variant.onnx")
             sizes[name] = file.stat().st_size
             models[name] = read_model_file(file, threads=arguments.threads)
-    answers = {name: predict_split(model, data, "val") for name, model in models.items()}
+    outputs = {name: predict_split(model, data, "val") for name, model in models.items()}
     speeds = measure_speed(models, data.pack.images(data.splits.val[:32]))
     rows = []
-    for name, each in answers.items():
-        probabilities, reference = softmax(each.logits), softmax(answers["fp32"].logits)
+    for name, each in outputs.items():
+        probabilities, reference = softmax(each.logits), softmax(outputs["fp32"].logits)
         rows.append(
             {
                 "variant": name,
@@ -72,6 +72,7 @@ def main() -> None:
 
 
 def variants(exported, data):
+    """Yield name and graph of each variant."""
     yield "fp32", exported
     for faces, reduced in VARIANTS:
         crops = data.pack.images(calibration_rows(data.splits.train, faces))
@@ -81,7 +82,8 @@ def variants(exported, data):
 def markdown(rows) -> str:
     reference = rows[0]
     lines = [
-        "| variant | MB | accuracy | as fp32 | largest difference | mean | batch 1 | batch 32 | times fp32, batch 32 |",
+        "| variant | MB | accuracy | same class as fp32 | maximum difference | mean | batch 1 | batch 32 "
+        "| speed relative to fp32, batch 32 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [

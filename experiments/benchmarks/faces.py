@@ -1,9 +1,9 @@
-"""Faces in stills: found, false and double boxes by size of the face, and the time of a 12-megapixel photo.
+"""Face detection in still images: correct, false and duplicate boxes by face size, and time for a 12-megapixel image.
 
 python experiments/benchmarks/faces.py MEDIA [--yunet FILE.onnx] >> experiments/benchmarks/faces.md
 
-MEDIA holds portraits with one face each, and optionally solvay1927.png (29 faces). Pictures without a face come with
-scikit-image and scikit-learn; drawn car fronts and enlarged parts are added to them.
+MEDIA contains portraits with one face each and optionally solvay1927.png (29 faces). Images without faces are those of
+scikit-image and scikit-learn, enlarged parts of them, and drawn car fronts.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def report(detector: Detector, media: Path) -> None:
-    """Measure one detector with one search and with all."""
+    """Measure a detector with one search and with the search at several sizes."""
     searches: dict[str, Search] = {
         "one search at 1280": lambda image: detector(image, longest_side=SIDE),
         "find_faces": lambda image: find_faces(detector, image),
@@ -50,8 +50,8 @@ def report(detector: Detector, media: Path) -> None:
     portraits.append(skimage.data.astronaut())
     faces = [(image, found[0].box) for image in portraits if len(found := find_faces(detector, image)) == 1]
     print(
-        f"\n## {detector.name}\n\n{len(faces)} portraits: found once, and other boxes, by height of the face as a "
-        f"share of {SIDE} pixels\n"
+        f"\n## {detector.name}\n\n{len(faces)} portraits: faces detected exactly once (other boxes in brackets), by "
+        f"height of the face as a share of {SIDE} pixels\n"
     )
     print("| search | " + " | ".join(f"{share:g}" for share in SHARES) + " |")
     print("|---|" + "---:|" * len(SHARES))
@@ -59,9 +59,9 @@ def report(detector: Detector, media: Path) -> None:
         cells = []
         for share in SHARES:
             pairs = [(box, search(image)) for image, box in (framed(image, box, share) for image, box in faces)]
-            right = [sum(overlap(box, face.box) > 0.5 for face in found) for box, found in pairs]
-            others = sum(len(found) for _, found in pairs) - sum(right)
-            cells.append(f"{right.count(1)} ({others + sum(max(0, count - 1) for count in right)})")
+            matches = [sum(overlap(box, face.box) > 0.5 for face in found) for box, found in pairs]
+            others = sum(len(found) for _, found in pairs) - sum(matches)
+            cells.append(f"{matches.count(1)} ({others + sum(max(0, count - 1) for count in matches)})")
         print(f"| {name} | " + " | ".join(cells) + " |")
     solvay = media / "solvay1927.png"
     if solvay.is_file():
@@ -69,22 +69,26 @@ def report(detector: Detector, media: Path) -> None:
         for width in (640, 900, 1280, 2000):
             scaled = resized(image, width / image.shape[1])
             counts = ", ".join(f"{name} {len(search(scaled))}" for name, search in searches.items())
-            print(f"\nsolvay1927.png at {width} pixels: {counts} of 29")
+            print(f"\nFaces in solvay1927.png at {width} pixels: {counts} of 29")
         photo = np.asarray(cv2.resize(image, (4000, 3000), interpolation=cv2.INTER_AREA), dtype=np.uint8)
         times = {name: min(seconds(search, photo) for _ in range(5)) for name, search in searches.items()}
-        one, both = times.values()
-        print(f"\n4000×3000 pixels, CPU time: {one * 1000:.0f} and {both * 1000:.0f} ms, ratio {both / one:.2f}")
+        one, several = times.values()
+        shown = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in times.items())
+        print(f"\nCPU time for 4000×3000 pixels: {shown}, ratio {several / one:.2f}")
     empty = list(without_faces())
     counts = ", ".join(f"{name} {sum(bool(search(image)) for image in empty)}" for name, search in searches.items())
-    print(f"\nOf {len(empty)} pictures without a face, with boxes: {counts}")
+    print(f"\nImages with false boxes, of {len(empty)} without a face: {counts}")
 
 
 def framed(image: UInt8, box: Box, share: float) -> tuple[UInt8, Box]:
-    """The picture with its face's height at `share` of the side, edges repeated, and the face's box in it."""
+    """Scale and shift an image so that the face has `share` of the height; returns it with the face's box.
+
+    Outside the image its edge is repeated.
+    """
     x1, y1, x2, y2 = box
     scale = share * SIDE / (y2 - y1)
     shift = SIDE / 2 - scale * np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-    if scale < 1:  # warping skips pixels
+    if scale < 1:  # warpAffine does not average areas
         small = resized(image, scale)
         matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
     else:
@@ -96,12 +100,12 @@ def framed(image: UInt8, box: Box, share: float) -> tuple[UInt8, Box]:
 
 
 def without_faces() -> Iterator[UInt8]:
-    """Whole pictures, three enlarged parts of each, and car fronts."""
+    """Yield images without faces, three enlarged parts of each, and drawn car fronts."""
     rng = np.random.default_rng(0)
-    pictures = [getattr(skimage.data, name)() for name in NO_FACES.split()]
-    pictures += [*skimage.data.stereo_motorcycle()[:2], *sklearn.datasets.load_sample_images().images]
-    for picture in pictures:
-        image = np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim == 2 else picture[:, :, :3]
+    images = [getattr(skimage.data, name)() for name in NO_FACES.split()]
+    images += [*skimage.data.stereo_motorcycle()[:2], *sklearn.datasets.load_sample_images().images]
+    for each in images:
+        image = np.repeat(each[:, :, None], 3, axis=2) if each.ndim == 2 else each[:, :, :3]
         image = np.ascontiguousarray(image, dtype=np.uint8)
         yield image
         for _ in range(3):
@@ -114,7 +118,7 @@ def without_faces() -> Iterator[UInt8]:
 
 
 def car(rng: np.random.Generator) -> UInt8:
-    """Two headlamps, a grille and a bumper."""
+    """Draw a car front: two headlamps, a grille and a bumper."""
     image = np.full((480, 640, 3), rng.integers(60, 220, 3), np.uint8)
     cv2.rectangle(image, (80, 100), (560, 400), rng.integers(20, 200, 3).tolist(), -1)
     radius, y, apart = (int(rng.integers(low, high)) for low, high in ((20, 60), (180, 260), (80, 180)))
@@ -128,14 +132,14 @@ def car(rng: np.random.Generator) -> UInt8:
 
 
 def resized(image: UInt8, scale: float) -> UInt8:
-    """The picture at `scale` times its size."""
+    """Resize an image by the factor `scale`."""
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8)
 
 
 def seconds(search: Search, image: UInt8) -> float:
-    """CPU time of one search: other processes matter less than for the wall clock."""
+    """CPU time of one search, which other processes affect less than its wall time."""
     start = time.process_time()
     search(image)
     return time.process_time() - start

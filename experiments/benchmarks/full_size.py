@@ -1,11 +1,11 @@
-"""A made AffectNet of full size through prepare, split, balanced sampling and one epoch of loading: time, memory, disk.
+"""AffectNet at full size, generated: time, memory and disk of packing, splitting, balanced sampling and loading.
 
     python experiments/benchmarks/full_size.py [--share 1] [--size 96] [--workers 2] [--folder DIR] [--json FILE]
 
-Writes 287,651 training and 4,000 validation faces in the layout of 2017, with 68 landmarks in each row, each its own
-JPEG of 112 pixels that no other equals (drawn faces with a pattern of their own), into a temporary folder that it
-deletes. Each step runs in a process of its own; its memory is that of all its processes together, shared pages counted
-once (the sum of Pss, sampled). Prints Markdown. Nothing else should run on the machine: the load is printed.
+Writes 287,651 training and 4,000 validation faces in the layout of 2017, with 68 landmarks in each row, into a
+temporary folder. Each face is a JPEG of 112 pixels, and no two are equal (drawn faces with an individual pattern). Each
+step runs in a separate process; its memory is that of all its processes, shared pages counted once (the sum of Pss,
+sampled). Prints Markdown, with the load average; run nothing else on the machine.
 """
 
 import argparse
@@ -31,17 +31,17 @@ from emodet.emotions import EMOTIONS
 from emodet.synthetic.faces import draw_face
 
 COLUMNS = "subDirectory_filePath face_x face_y face_width face_height facial_landmarks expression valence arousal"
-DRAWN = 512
+DISTINCT_FACES = 512
 SIDE = 112
 BATCH = 32
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=1.0, help="of the faces, to try it out")
-    parser.add_argument("--size", type=int, default=96, help="of the crops")
-    parser.add_argument("--workers", type=int, default=2, help="that load the epoch")
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the faces, for a quick test")
+    parser.add_argument("--size", type=int, default=96, help="crop size in pixels")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes of the loader")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -51,9 +51,9 @@ def main() -> None:
     figures: dict[str, Any] = {"machine": machine(), "load before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory(prefix="emodet-full-size-", dir=arguments.folder) as folder:
         arguments.folder = Path(folder)
-        began = time.perf_counter()
+        start = time.perf_counter()
         faces = write_release(arguments.folder / "release", arguments.share)
-        figures["faces"], figures["made in s"] = faces, time.perf_counter() - began
+        figures["faces"], figures["generation s"] = faces, time.perf_counter() - start
         figures["release bytes"] = disk_of(arguments.folder / "release")
         prepare = [sys.executable, "-m", "emodet.prepare", *settings(arguments)]
         figures["list"] = measured([*prepare, "list=true"], arguments)
@@ -82,13 +82,13 @@ def machine() -> list[str]:
     return [f"{name}, {os.cpu_count()} cores", f"Python {platform.python_version()}, OpenCV {cv2.__version__}"]
 
 
-# The release
+# Generating the release
 
 
 def write_release(root: Path, share: float) -> int:
-    """The layout of 2017; returns how many faces it has."""
+    """Write a release in the layout of 2017; returns its number of faces."""
     with ProcessPoolExecutor() as pool:
-        drawn = list(pool.map(draw, range(DRAWN), chunksize=32))
+        drawn = list(pool.map(draw, range(DISTINCT_FACES), chunksize=32))
         lists = root / "Manually_Annotated_file_lists"
         lists.mkdir(parents=True)
         total = 0
@@ -102,7 +102,7 @@ def write_release(root: Path, share: float) -> int:
                 writer = csv.writer(stream, lineterminator="\n")
                 writer.writerow(COLUMNS.split())
                 for number, emotion in enumerate(emotions.tolist(), start=total):
-                    writer.writerow([place(number), 8, 8, 96, 96, landmarks(number), emotion, 0.25, -0.125])
+                    writer.writerow([image_path(number), 8, 8, 96, 96, landmarks(number), emotion, 0.25, -0.125])
             total += len(emotions)
     return total
 
@@ -112,8 +112,8 @@ def draw(number: int) -> np.ndarray:
     return draw_face(number % 8, number, SIDE).image
 
 
-def place(number: int) -> str:
-    """As AffectNet names them: a number as folder, a hash as file."""
+def image_path(number: int) -> str:
+    """Path of an image in AffectNet's naming: a number as folder, a hash as file name."""
     return f"{number % 1200 + 1}/{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:024x}.jpg"
 
 
@@ -124,17 +124,17 @@ def landmarks(number: int) -> str:
 def write_pictures(root: Path, numbers: np.ndarray, drawn: list[np.ndarray]) -> None:
     cv2.setNumThreads(0)
     for number in numbers.tolist():
-        picture = drawn[number % DRAWN].copy()
-        # Its number as 20 squares of black and white, so that no two crops are alike.
+        picture = drawn[number % DISTINCT_FACES].copy()
+        # Encode the number in 20 black or white squares, so that no two crops are equal.
         bits = np.array([number >> bit & 1 for bit in range(20)], np.uint8).reshape(2, 10) * 255
         picture[-20:, 1:101] = np.kron(bits, np.ones((10, 10), np.uint8))[:, :, None]
-        file = root / "Manually_Annotated" / "Manually_Annotated_Images" / place(number)
+        file = root / "Manually_Annotated" / "Manually_Annotated_Images" / image_path(number)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(cv2.imencode(".jpg", picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 90))[1].tobytes())
 
 
 def disk_of(folder: Path) -> int:
-    """What it takes on disk, not what its files add up to."""
+    """Allocated disk space, not the sum of file sizes."""
     return 512 * sum(path.lstat().st_blocks for path in folder.rglob("*"))
 
 
@@ -148,25 +148,25 @@ def settings(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def opened(arguments: argparse.Namespace, **given: Any) -> Any:
+def data_module(arguments: argparse.Namespace, *, processes: int | None = None, **options: Any) -> Any:
     from emodet.data.datamodule import EmotionDataModule
     from emodet.data.sources import Source
 
-    source = Source(arguments.folder / "release", packs=arguments.folder / "packs")
+    source = Source(arguments.folder / "release", packs=arguments.folder / "packs", processes=processes)
     values: dict[str, Any] = {"batch_size": BATCH, "num_workers": arguments.workers, "sampling": "balanced"}
-    return EmotionDataModule(source, {"size": arguments.size}, **values | given)
+    return EmotionDataModule(source, {"size": arguments.size}, **values | options)
 
 
 def start(arguments: argparse.Namespace) -> dict[str, float]:
-    """From after the imports to the first batch, as `emodet.train` does it: once out of the cache, once in it."""
-    import emodet.train  # noqa: F401  all that training imports
+    """Seconds from the end of imports to the first batch, as in `emodet.train`: from disk and from the page cache."""
+    import emodet.train  # noqa: F401  all imports of training
 
     found = {}
-    for name in ("from disk", "from the cache"):
+    for name in ("from disk", "from the page cache"):
         if name == "from disk":
-            drop_from_cache(arguments.folder / "packs")
+            drop_from_page_cache(arguments.folder / "packs")
         times = [time.perf_counter()]
-        data = opened(arguments)
+        data = data_module(arguments)
         data.prepare_data()
         times.append(time.perf_counter())
         data.setup()
@@ -180,11 +180,11 @@ def start(arguments: argparse.Namespace) -> dict[str, float]:
         found |= {
             f"{part}, {name}": after - before for part, before, after in zip(parts, times, times[1:], strict=False)
         }
-        found[f"in all, {name}"] = times[-1] - times[0]
+        found[f"total, {name}"] = times[-1] - times[0]
     return found
 
 
-def drop_from_cache(folder: Path) -> None:
+def drop_from_page_cache(folder: Path) -> None:
     os.sync()
     for file in folder.rglob("*"):
         if file.is_file():
@@ -194,60 +194,60 @@ def drop_from_cache(folder: Path) -> None:
 
 
 def split(arguments: argparse.Namespace) -> dict[str, float]:
-    """Opening, sharing out to splits, and an epoch's balanced order."""
+    """Seconds for opening the pack, assigning splits, and the balanced order of one epoch."""
     from emodet.data.faces import sampling_weights
     from emodet.data.pack import Pack
     from emodet.data.splits import assign_splits
 
     found = {}
     (folder,) = (arguments.folder / "packs").iterdir()
-    began = time.perf_counter()
+    start = time.perf_counter()
     pack = Pack(folder)
-    found["opening"] = time.perf_counter() - began
-    began = time.perf_counter()
+    found["open the pack"] = time.perf_counter() - start
+    start = time.perf_counter()
     table = pack.table
-    found["reading the table"] = time.perf_counter() - began
-    began = time.perf_counter()
+    found["read the table"] = time.perf_counter() - start
+    start = time.perf_counter()
     splits = assign_splits(table, table.emotion >= 0, "auto", 0)
-    found["splits"] = time.perf_counter() - began
-    data = opened(arguments, workers=0)
+    found["assign splits"] = time.perf_counter() - start
+    data = data_module(arguments, num_workers=0)
     data.setup()
-    began = time.perf_counter()
+    start = time.perf_counter()
     sampling_weights(table.emotion[splits.train], "balanced")
     next(iter(data.train_dataloader().batch_sampler))
-    found["balanced order of an epoch"] = time.perf_counter() - began
-    return found | {f"{split} faces": len(getattr(splits, split)) for split in ("train", "val", "test")}
+    found["balanced order of one epoch"] = time.perf_counter() - start
+    return found | {f"faces in {name}": len(getattr(splits, name)) for name in ("train", "val", "test")}
 
 
 def epoch(arguments: argparse.Namespace) -> dict[str, float]:
-    """One epoch of balanced batches without augmentation and without a net."""
-    data = opened(arguments)
+    """One epoch of balanced batches, without augmentation and training."""
+    data = data_module(arguments)
     data.setup()
-    began = time.perf_counter()
+    start = time.perf_counter()
     counts = np.zeros(8, dtype=np.int64)
     for batch in data.train_dataloader():
         counts += np.bincount(batch["emotion"].numpy(), minlength=8)
-    seconds = time.perf_counter() - began
-    spread = float(counts.max() / counts.min())
-    return {"seconds": seconds, "faces": int(counts.sum()), "most over least frequent class": spread}
+    seconds = time.perf_counter() - start
+    ratio = float(counts.max() / counts.min())
+    return {"time": seconds, "faces": int(counts.sum()), "most frequent class / least frequent class": ratio}
 
 
 STEPS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {"split": split, "start": start, "epoch": epoch}
 
 
-# Measuring
+# Measurement
 
 
 def measured(command: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds, memory of all processes together, and what the command printed as JSON in its last line."""
-    began = time.perf_counter()
+    """Run a command: wall time, peak memory of all its processes, and the values that its last line gives as JSON."""
+    start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak = [0]
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(0.25):
-            peak[0] = max(peak[0], sum(memory_of(each)["Pss"] for each in family(process.pid)))
+            peak[0] = max(peak[0], sum(memory_of(each)["Pss"] for each in process_tree(process.pid)))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -257,11 +257,12 @@ def measured(command: list[str], arguments: argparse.Namespace) -> dict[str, Any
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{output}")
     last = output.strip().splitlines()[-1]
-    said = json.loads(last) if last.startswith("{") else {}
-    return {"wall s": time.perf_counter() - began, "peak bytes": peak[0], **said}
+    values = json.loads(last) if last.startswith("{") else {}
+    return {"wall s": time.perf_counter() - start, "peak bytes": peak[0], **values}
 
 
-def family(parent: int) -> list[int]:
+def process_tree(parent: int) -> list[int]:
+    """IDs of a process and its descendants."""
     found = [parent]
     for number in found:
         for task in Path(f"/proc/{number}/task").glob("*/children"):
@@ -273,7 +274,7 @@ def family(parent: int) -> list[int]:
 
 
 def memory_of(process: int) -> dict[str, int]:
-    """Bytes of a process, by kind."""
+    """Memory of a process in bytes, by kind."""
     kinds = dict.fromkeys(("Pss", "Private_Clean", "Private_Dirty"), 0)
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
@@ -287,15 +288,15 @@ def memory_of(process: int) -> dict[str, int]:
 
 
 def small_pack(arguments: argparse.Namespace) -> str:
-    """A pack of 320 of these faces, to compare workers with."""
+    """Write and pack 320 faces, as a reference for the memory of workers."""
     write_release(arguments.folder / "small" / "release", 0.001)
-    given = argparse.Namespace(**vars(arguments) | {"folder": arguments.folder / "small"})
-    opened(given, processes=1).prepare_data()
-    return "made"
+    small = argparse.Namespace(**vars(arguments) | {"folder": arguments.folder / "small"})
+    data_module(small, processes=1).prepare_data()
+    return "packed"
 
 
 def private_memory(arguments: argparse.Namespace, context: str) -> dict[str, int]:
-    """What four workers of the loader have to themselves, all together, beyond four on a pack of 320 faces."""
+    """Private memory of four workers of the loader in total, less that of four workers on the pack of 320 faces."""
     sums = {}
     for name, folder in (("small", arguments.folder / "small"), ("full", arguments.folder)):
         script = f"""
@@ -303,9 +304,9 @@ import json, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import argparse
 from pathlib import Path
-from full_size import memory_of, opened
+from full_size import data_module, memory_of
 if __name__ == "__main__":
-    data = opened(argparse.Namespace(folder=Path({str(folder)!r}), size={arguments.size}, workers=4))
+    data = data_module(argparse.Namespace(folder=Path({str(folder)!r}), size={arguments.size}, workers=4))
     data.setup()
     loader = data.train_dataloader()
     loader.multiprocessing_context = {context!r}
@@ -314,6 +315,7 @@ if __name__ == "__main__":
         next(batches)
     every = [memory_of(worker.pid) for worker in batches._workers]
     print(json.dumps({{kind: sum(each[kind] for each in every) for kind in ("Private_Clean", "Private_Dirty")}}))
+    batches._shutdown_workers()
 """
         file = arguments.folder / "workers.py"
         file.write_text(script)
@@ -324,20 +326,20 @@ if __name__ == "__main__":
 
 def report(figures: dict[str, Any]) -> None:
     print("## Machine\n\n" + "\n".join(f"- {line}" for line in figures["machine"]))
-    print(f"- load {figures['load before']:.1f} before, {figures['load after']:.1f} after\n")
+    print(f"- load average {figures['load before']:.1f} before, {figures['load after']:.1f} after\n")
     print(
         f"{figures['faces']:,} faces; the release takes {figures['release bytes'] / 1e9:.2f} GB on disk, the pack "
         f"{figures['pack bytes'] / 1e9:.2f} GB.\n"
     )
-    print("| step | wall s | memory GB |\n|---|---:|---:|")
+    print("| step | wall time, s | peak memory, GB |\n|---|---:|---:|")
     for step in ("list", "prepare", "prepare again", "verify", *STEPS):
         print(f"| {step} | {figures[step]['wall s']:.1f} | {figures[step]['peak bytes'] / 1e9:.2f} |")
     for step in STEPS:
-        print(f"\n| {step} | |\n|---|---:|")
+        print(f"\n| {step} | value (times in s) |\n|---|---:|")
         for name, value in figures[step].items():
             if name not in ("wall s", "peak bytes"):
                 print(f"| {name} | {value:,.2f} |" if isinstance(value, float) else f"| {name} | {value:,} |")
-    print("\n| four workers, started by | private and written MB | private and only read MB |\n|---|---:|---:|")
+    print("\n| start method of four workers | private dirty memory, MB | private clean memory, MB |\n|---|---:|---:|")
     for context in ("fork", "spawn"):
         found = figures[f"workers, {context}"]
         print(f"| {context} | {found['Private_Dirty'] / 1e6:.0f} | {found['Private_Clean'] / 1e6:.0f} |")

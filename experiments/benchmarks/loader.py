@@ -1,10 +1,10 @@
-"""How fast batches come, and how much of a training's speed waiting for them costs.
+"""Speed of data loading, and its effect on training speed.
 
     python experiments/benchmarks/loader.py [--size 96] [--augmentation standard] [--steps 25] [--rounds 3]
 
-Draws 3,000 faces into a temporary folder, packs them, and measures in turns, so that a machine that slows down slows
-everything: what the loader gives in the training process itself (one core, no workers) with and without augmentation,
-augmentation alone, and the training of the 2-million net on the CPU, once on the loader's batches and once on one
+Draws 3,000 faces, packs them in a temporary folder, and measures in alternation, so that a change in the speed of the
+machine affects all cases: the loader in the training process (one core, no workers) with and without augmentation,
+augmentation only, and training of the net of 2 million parameters on the CPU, with batches from the loader and with one
 constant batch.
 """
 
@@ -33,20 +33,20 @@ from emodet.training.progress import quiet_lightning
 FACES = {"train": 3000, "val": 64, "test": 64}
 
 
-class Clock(L.Callback):
-    """Times the steps after the first few, which wait for workers to start and memory to be laid out."""
+class StepTimer(L.Callback):
+    """Times the training steps after the first ones, which include the start of workers and memory allocation."""
 
     def __init__(self, skipped: int) -> None:
-        self.skipped, self.began, self.ended = skipped, 0.0, 0.0
+        self.skipped, self.start, self.end = skipped, 0.0, 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == self.skipped - 1:
-            self.began = time.perf_counter()
-        self.ended = time.perf_counter()
+            self.start = time.perf_counter()
+        self.end = time.perf_counter()
 
 
-class Constant(Dataset[Any]):
-    """One batch, again and again."""
+class ConstantBatch(Dataset[Any]):
+    """Returns the same batch `count` times."""
 
     def __init__(self, batch: Any, count: int) -> None:
         self.batch, self.count = batch, count
@@ -65,25 +65,25 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=25, help="timed training steps per round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="of torch while training")
-    parser.add_argument("--workers", type=int, default=1, help="of the loader while training")
+    parser.add_argument("--threads", type=int, default=1, help="of torch during training")
+    parser.add_argument("--workers", type=int, default=1, help="of the loader during training")
     parser.add_argument("--only-loader", action="store_true")
     arguments = parser.parse_args()
     quiet_lightning()
     cv2.setNumThreads(0)
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        data = made_data(Path(folder), arguments)
-        plain = made_data(Path(folder), arguments, steps=())
+        data = prepared_data(Path(folder), arguments)
+        plain = prepared_data(Path(folder), arguments, steps=())
         loader: dict[str, list[float]] = {"loader, one core": [], "loader without augmentation": [], "augmentation": []}
         for _ in range(arguments.rounds):
-            loader["loader, one core"].append(loaded(data))
-            loader["loader without augmentation"].append(loaded(plain))
-            loader["augmentation"].append(augmented(data))
+            loader["loader, one core"].append(loading_rate(data))
+            loader["loader without augmentation"].append(loading_rate(plain))
+            loader["augmentation"].append(augmentation_rate(data))
         training: dict[str, list[float]] = {"loader": [], "constant batch": []}
         for _ in range(0 if arguments.only_loader else arguments.rounds):
-            training["loader"].append(trained(data, arguments, constant=False))
-            training["constant batch"].append(trained(data, arguments, constant=True))
+            training["loader"].append(training_rate(data, arguments, constant=False))
+            training["constant batch"].append(training_rate(data, arguments, constant=True))
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {arguments.size} px, "
         f"augmentation={arguments.augmentation}, median of {arguments.rounds}"
@@ -101,7 +101,7 @@ def main() -> None:
     )
 
 
-def made_data(folder: Path, arguments: argparse.Namespace, steps: Any = None) -> EmotionDataModule:
+def prepared_data(folder: Path, arguments: argparse.Namespace, steps: Any = None) -> EmotionDataModule:
     release = write_release(folder / "release", FACES, size=arguments.size)
     if steps is None:
         steps = OmegaConf.to_container(OmegaConf.load(f"{conf_folder()}/augmentation/{arguments.augmentation}.yaml"))
@@ -118,23 +118,23 @@ def made_data(folder: Path, arguments: argparse.Namespace, steps: Any = None) ->
     return data
 
 
-def loaded(data: EmotionDataModule) -> float:
-    """Faces a second out of the loader, fetched where they are asked for."""
-    began = time.perf_counter()
+def loading_rate(data: EmotionDataModule) -> float:
+    """Faces per second of the loader without workers."""
+    start = time.perf_counter()
     faces = sum(len(batch["emotion"]) for batch in data.train_dataloader())
-    return faces / (time.perf_counter() - began)
+    return faces / (time.perf_counter() - start)
 
 
-def augmented(data: EmotionDataModule) -> float:
-    """Faces a second of augmentation alone, on crops in memory."""
+def augmentation_rate(data: EmotionDataModule) -> float:
+    """Faces per second of augmentation only, on crops in memory."""
     crops = data.pack.images(data.splits.train[:1024])
-    began = time.perf_counter()
+    start = time.perf_counter()
     data.augmentation(crops, 0)
-    return len(crops) / (time.perf_counter() - began)
+    return len(crops) / (time.perf_counter() - start)
 
 
-def trained(data: EmotionDataModule, arguments: argparse.Namespace, *, constant: bool) -> float:
-    """Faces a second of training, after the first steps."""
+def training_rate(data: EmotionDataModule, arguments: argparse.Namespace, *, constant: bool) -> float:
+    """Faces per second of training, without the first steps."""
     skipped = 5
     classifier = EmotionClassifier(
         net={"_target_": "emodet.models.residual_cnn.ResidualCNN"},
@@ -142,7 +142,7 @@ def trained(data: EmotionDataModule, arguments: argparse.Namespace, *, constant:
         preprocessing=data.preprocessing.to_dict(),
         channels_last=arguments.threads > 1,
     )
-    clock = Clock(skipped)
+    timer = StepTimer(skipped)
     trainer = L.Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -153,14 +153,14 @@ def trained(data: EmotionDataModule, arguments: argparse.Namespace, *, constant:
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[clock],
+        callbacks=[timer],
     )
     data.num_workers = 0 if constant else arguments.workers
     loader: Any = data.train_dataloader()
     if constant:
-        loader = DataLoader(Constant(next(iter(loader)), arguments.steps + skipped), batch_size=None)
+        loader = DataLoader(ConstantBatch(next(iter(loader)), arguments.steps + skipped), batch_size=None)
     trainer.fit(classifier, loader)
-    return arguments.steps * arguments.batch / (clock.ended - clock.began)
+    return arguments.steps * arguments.batch / (timer.end - timer.start)
 
 
 if __name__ == "__main__":

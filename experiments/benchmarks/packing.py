@@ -1,12 +1,12 @@
-"""Packing against a bare loop of decode and resize, on one core; and what decoding JPEGs smaller changes in crops.
+"""Packing compared with a plain loop of decode and resize, on one core; effect of decoding JPEGs at reduced size.
 
     python experiments/benchmarks/packing.py [--pictures 2000] [--rounds 3] [--json FILE]
 
-The pictures are drawn faces as JPEG, square, of the sides that AffectNet's releases have. The bare loop reads a file,
-decodes it, at half the size where that suffices, and resizes it with OpenCV into an array; it is written twice, with
-Pillow and with OpenCV, and the faster one counts. Packing is all of `emodet.data.packing`: listing, decoding, cutting,
-hashing, writing, the table, the manifest. All in turns, in one process, on processor time (user and system): that of a
-machine with other work is longer, but longer for all of them alike. Prints Markdown.
+The images are drawn faces, saved as square JPEGs of the sizes in AffectNet's releases. The plain loop reads a file,
+decodes it, at reduced size where that suffices, and resizes it with OpenCV into an array. There are two versions, with
+Pillow and with OpenCV; the faster one is the reference. Packing is all of `emodet.data.packing`: listing, decoding,
+cropping, hashing, writing, the table and the manifest. The cases alternate in one process. Rates refer to CPU time
+(user and system); other programs increase it, but for all cases alike. Prints Markdown.
 """
 
 import argparse
@@ -35,18 +35,18 @@ from emodet.preprocessing import Preprocessing
 from emodet.synthetic.faces import draw_face
 
 CASES = ((224, 96), (224, 48), (112, 96), (425, 96))
-DRAWN = 64
+DISTINCT_IMAGES = 64
 
 
-class Listed(OwnCsv):
-    """As a published release, in which nobody looks for whole photographs: 0.3 s, however many pictures there are."""
+class PlainCsv(OwnCsv):
+    """A CSV file without the search for uncropped photographs (0.3 s for any number of images), as in releases."""
 
-    name = "listed"
+    name = "plain_csv"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--pictures", type=int, default=2000, help="number of images")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
@@ -54,47 +54,53 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     name = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line).split(":")[1]
     print(f"- {name.strip()}, one core, Python {platform.python_version()}")
-    print(f"- Pillow {PIL.__version__}, OpenCV {cv2.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    print(f"- Pillow {PIL.__version__}, OpenCV {cv2.__version__}, load average {os.getloadavg()[0]:.1f}\n")
     figures: dict[str, Any] = {}
-    print("| pictures | crops | bare, Pillow | bare, OpenCV | packing, faces/s | of the faster bare loop |")
+    print(
+        "| image size | crop size | plain loop, Pillow | plain loop, OpenCV | packing, images/s "
+        "| packing / faster loop |"
+    )
     print("|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         for side, size in CASES:
-            speeds = compared(Path(folder) / f"{side}-{size}", side, size, arguments.pictures, arguments.rounds)
+            speeds = rates(Path(folder) / f"{side}-{size}", side, size, arguments.pictures, arguments.rounds)
             figures[f"{side} to {size}"] = speeds
             shown = " | ".join(f"{speeds[name]:,.0f}" for name in ("Pillow", "OpenCV", "packing"))
             print(f"| {side} | {size} | {shown} | {speeds['ratio']:.2f} |", flush=True)
-    print("\n| pictures | crops | mean difference | 99 % | largest | answers: mean | largest | same emotion |")
+    print(
+        "\n| image size | crop size | grey levels: mean | 99th percentile | maximum | probabilities: mean | maximum "
+        "| same predicted class |"
+    )
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for side in (224, 300, 424, 425, 600):
         for size in (48, 96):
             figures[f"difference, {side} to {size}"] = found = differences(side, size)
             print(
-                f"| {side} | {size} | {found['mean']:.2f} | {found['p99']:.0f} | {found['largest']:.0f} | "
-                f"{found['answers']:.4f} | {found['largest answer']:.3f} | {found['same emotion']:.1%} |"
+                f"| {side} | {size} | {found['mean']:.2f} | {found['p99']:.0f} | {found['maximum']:.0f} | "
+                f"{found['probability']:.4f} | {found['maximum probability']:.3f} | {found['same class']:.1%} |"
             )
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=2))
 
 
-def compared(folder: Path, side: int, size: int, count: int, rounds: int) -> dict[str, float]:
-    """Pictures a second of processor time, the median of some rounds in turns, and the median ratio."""
+def rates(folder: Path, side: int, size: int, count: int, rounds: int) -> dict[str, float]:
+    """Images per second of CPU time, and the ratio of packing to the faster loop: medians of the rounds."""
     write_pictures(folder, side, count)
     files = sorted(folder.glob("*.jpg"))
     preprocessing = Preprocessing(size=size)
     runs: dict[str, Callable[[int], object]] = {
-        "Pillow": lambda _: bare(files, side, size, with_pillow),
-        "OpenCV": lambda _: bare(files, side, size, with_opencv),
+        "Pillow": lambda _: plain_loop(files, side, size, decode_with_pillow),
+        "OpenCV": lambda _: plain_loop(files, side, size, decode_with_opencv),
         "packing": lambda number: Packing(
-            Listed(folder), preprocessing, folder / f"packs{number}", processes=1, progress=False
+            PlainCsv(folder), preprocessing, folder / f"packs{number}", processes=1, progress=False
         ).make(),
     }
     speeds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):
         for name, run in runs.items():
-            began = time.process_time()
+            start = time.process_time()
             run(number)
-            speeds[name].append(count / (time.process_time() - began))
+            speeds[name].append(count / (time.process_time() - start))
     ratios = [
         packing / max(one, other)
         for one, other, packing in zip(speeds["Pillow"], speeds["OpenCV"], speeds["packing"], strict=True)
@@ -105,12 +111,12 @@ def compared(folder: Path, side: int, size: int, count: int, rounds: int) -> dic
 def write_pictures(folder: Path, side: int, count: int) -> None:
     folder.mkdir()
     rows = ["path,emotion"]
-    for number in range(DRAWN):
+    for number in range(DISTINCT_IMAGES):
         jpeg = jpeg_of(draw_face(number % 8, number, side).image)
-        for name in range(number, count, DRAWN):
+        for name in range(number, count, DISTINCT_IMAGES):
             (folder / f"{name:05d}.jpg").write_bytes(jpeg)
     emotions = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
-    rows += [f"{name:05d}.jpg,{emotions[name % DRAWN % 8]}" for name in range(count)]
+    rows += [f"{name:05d}.jpg,{emotions[name % DISTINCT_IMAGES % 8]}" for name in range(count)]
     (folder / "faces.csv").write_text("\n".join(rows) + "\n")
 
 
@@ -120,7 +126,8 @@ def jpeg_of(picture: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def bare(files: list[Path], side: int, size: int, decode: Callable[[bytes, int], np.ndarray]) -> np.ndarray:
+def plain_loop(files: list[Path], side: int, size: int, decode: Callable[[bytes, int], np.ndarray]) -> np.ndarray:
+    """Read, decode and resize the files: uint8 (N, size, size, 3)."""
     factor = next((factor for factor in (4, 2) if side % factor == 0 and side // factor >= size), 1)
     crops = np.empty((len(files), size, size, 3), np.uint8)
     for row, file in enumerate(files):
@@ -128,38 +135,38 @@ def bare(files: list[Path], side: int, size: int, decode: Callable[[bytes, int],
     return crops
 
 
-def with_pillow(data: bytes, factor: int) -> np.ndarray:
+def decode_with_pillow(data: bytes, factor: int) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as picture:
         picture.draft("RGB", (picture.width // factor, picture.height // factor))
         return np.asarray(picture)
 
 
-def with_opencv(data: bytes, factor: int) -> np.ndarray:
+def decode_with_opencv(data: bytes, factor: int) -> np.ndarray:
     flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), flags[factor]), cv2.COLOR_BGR2RGB)
 
 
 def differences(side: int, size: int) -> dict[str, float]:
-    """Crops of the same JPEGs decoded in full and as packing decodes them: in grey levels, and in the shipped model."""
-    jpegs = [jpeg_of(draw_face(number % 8, number, side).image) for number in range(DRAWN)]
+    """Differences of crops and predictions between JPEGs decoded at full size and as packing decodes them."""
+    jpegs = [jpeg_of(draw_face(number % 8, number, side).image) for number in range(DISTINCT_IMAGES)]
     jpegs += [jpeg_of(picture) for picture in photographs(side)]
     preprocessing = Preprocessing(size=size)
     full = np.stack([preprocessing.crop(decode_rgb(jpeg)) for jpeg in jpegs])
     packed = np.stack([preprocessing.crop(decode_rgb(jpeg, least_side=size)) for jpeg in jpegs])
-    apart = np.abs(full.astype(int) - packed)
-    one, other = answers(full), answers(packed)
+    difference = np.abs(full.astype(int) - packed)
+    one, other = probabilities(full), probabilities(packed)
     return {
-        "mean": float(apart.mean()),
-        "p99": float(np.percentile(apart, 99)),
-        "largest": float(apart.max()),
-        "answers": float(np.abs(one - other).mean()),
-        "largest answer": float(np.abs(one - other).max()),
-        "same emotion": float((one.argmax(1) == other.argmax(1)).mean()),
+        "mean": float(difference.mean()),
+        "p99": float(np.percentile(difference, 99)),
+        "maximum": float(difference.max()),
+        "probability": float(np.abs(one - other).mean()),
+        "maximum probability": float(np.abs(one - other).max()),
+        "same class": float((one.argmax(1) == other.argmax(1)).mean()),
     }
 
 
 def photographs(side: int) -> list[np.ndarray]:
-    """The astronaut's face, framed in sixteen ways."""
+    """Sixteen crops of the astronaut's face with random position and size."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(16):
@@ -169,7 +176,7 @@ def photographs(side: int) -> list[np.ndarray]:
     return found
 
 
-def answers(crops: np.ndarray) -> np.ndarray:
+def probabilities(crops: np.ndarray) -> np.ndarray:
     return np.array([list(face.probabilities.values()) for face in Recognizer().crops(crops)])
 
 

@@ -1,13 +1,13 @@
-"""What the page costs in headless Chromium on this machine: frames per second, time to the first result, size.
+"""Speed and size of the browser page in headless Chromium: frames per second, time to the first result, file size.
 
     python experiments/benchmarks/page.py [--seconds 15] [--rounds 3] [--pictures DIR] [--screenshots DIR] [--webgpu]
 
-The camera shows scikit-image's astronaut (NASA, public domain), swaying, at 640×480 and 30 frames/s. The page comes
-from a plain file server, as one thread, and from one that sends isolation headers, with threads. `--pictures` also
-lists how many faces the browser finds in each picture of a folder; `--screenshots` writes the README's pictures.
-`--webgpu` (after `make page WEBGPU=1`) lets Chromium make a WebGPU adapter of software, compares what it finds with
-WebAssembly, and looks which of the two the page takes.
-Prints Markdown. Nothing else should run on the machine: its load before and after is printed with the figures.
+The camera shows the astronaut of scikit-image (NASA, public domain), moving sideways, at 640×480 and 30 frames/s. The
+page is served by a plain file server (one thread) and by one that sends isolation headers (several threads).
+`--pictures` also lists the number of faces that the browser finds in each image of a folder; `--screenshots` writes the
+images for the README. `--webgpu` (after `make page WEBGPU=1`) starts Chromium with a software WebGPU adapter, compares
+its detector output with WebAssembly's, and reports which of the two the page selects.
+Prints Markdown, with the load average before and after; run nothing else on the machine.
 """
 
 import argparse
@@ -37,20 +37,20 @@ SWITCHES = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 )
-PARTS = """async () => {
+MEASURE_PARTS = """async () => {
     const base = new URL('.', document.baseURI).href;
     const { openNetworks } = await import(`${base}js/recognition/networks.js`);
     const about = await (await fetch(`${base}page.json`)).json();
     const result = {};
-    async function time(name, run, rounds) {
-        const laps = [];
-        for (let lap = 0; lap < rounds + 10; lap += 1) {
-            const begun = performance.now();
+    async function measure(name, run, rounds) {
+        const times = [];
+        for (let round = 0; round < rounds + 10; round += 1) {
+            const start = performance.now();
             await run();
-            if (lap >= 10) laps.push(performance.now() - begun);
+            if (round >= 10) times.push(performance.now() - start);
         }
-        laps.sort((a, b) => a - b);
-        result[name] = laps[laps.length >> 1];
+        times.sort((a, b) => a - b);
+        result[name] = times[times.length >> 1];
     }
     const noise = (count, most) => Float32Array.from({ length: count }, () => Math.random() * most);
     const opened = {};
@@ -59,36 +59,36 @@ PARTS = """async () => {
         opened[precision] = await openNetworks(base, about);
     }
     const size = about.model.preprocessing.size;
-    for (let turn = 0; turn < 2; turn += 1) {  // in turns; the second counts
+    for (let turn = 0; turn < 2; turn += 1) {  // alternating; the second round counts
         for (const precision of ['fp32', 'int8']) {
             for (const count of [1, 5]) {
                 const crops = Uint8Array.from(noise(count * size * size * 3, 255));
-                await time(`${precision}, ${count} faces`, () => opened[precision].readings(crops, count), 40);
+                await measure(`${precision}, ${count} faces`, () => opened[precision].readings(crops, count), 40);
             }
         }
     }
     for (const [width, height] of [[256, 192], [320, 256], [480, 384], [640, 480]]) {
         const planes = noise(3 * width * height, 255);
-        await time(`faces searched in ${width}×${height}`, () => opened.int8.detect(planes.slice(), width, height), 15);
+        await measure(`detector at ${width}×${height}`, () => opened.int8.detect(planes.slice(), width, height), 15);
     }
     return result;
 }"""
 
 
-# Without `--disable-gpu`; --use-webgpu-adapter makes the processor do what a graphics card does.
+# Used without `--disable-gpu`; the adapter emulates a GPU on the CPU.
 SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
-BOTH_WAYS = """async () => {
+COMPARE_BACKENDS = """async () => {
     const base = new URL('.', document.baseURI).href;
     const { openNetworks } = await import(`${base}js/recognition/networks.js`);
     const about = await (await fetch(`${base}page.json`)).json();
     const values = Float32Array.from({ length: 3 * 320 * 256 }, (_, index) => (index * 7919) % 255);
     const found = {};
-    for (const [name, webgpu] of [["WebGPU", "also software"], ["WebAssembly", false], ["the page takes", true]]) {
+    for (const [name, webgpu] of [["WebGPU", "also software"], ["WebAssembly", false], ["page's choice", true]]) {
         const networks = await openNetworks(base, { ...about, webgpu });
         const { heat } = await networks.detect(values.slice(), 320, 256);
-        const begun = performance.now();
+        const start = performance.now();
         await networks.detect(values.slice(), 320, 256);
-        found[name] = { gpu: networks.gpu, ms: performance.now() - begun, heat: Array.from(heat) };
+        found[name] = { gpu: networks.gpu, ms: performance.now() - start, heat: Array.from(heat) };
     }
     return found;
 }"""
@@ -128,12 +128,12 @@ def write_camera(path: Path, count: int = 60) -> None:
 
 
 def live(browser: Any, url: str, seconds: float) -> dict[str, float]:
-    """One fresh page: when it was ready, when the first result stood there, how fast it went on."""
+    """Measure a new page: time to the first result, also after a restart of the camera; frames/s and latency."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     page = context.new_page()
     page.set_default_timeout(120_000)
     page.goto(url)
-    page.click("#camera-start")  # at once: the first result then comes when everything is loaded
+    page.click("#camera-start")  # immediately: the first result appears as soon as everything is loaded
     page.wait_for_selector("html[data-first-result]")
     first = page.evaluate("performance.now()")
     page.wait_for_timeout(3000)
@@ -159,12 +159,12 @@ def live(browser: Any, url: str, seconds: float) -> dict[str, float]:
     }
 
 
-def found_faces(browser: Any, url: str, folder: Path) -> None:
+def count_faces(browser: Any, url: str, folder: Path) -> None:
     page = browser.new_context().new_page()
     page.set_default_timeout(120_000)
     page.goto(f"{url}#picture")
     page.wait_for_selector("html[data-ready]")
-    print("\n## Faces found\n\n| picture | |\n|---|---|")
+    print("\n## Faces found\n\n| image | faces |\n|---|---|")
     for file in sorted(each for each in folder.iterdir() if each.suffix in (".png", ".jpg")):
         page.set_input_files("#picture-files", file)
         page.wait_for_selector(".result")
@@ -174,20 +174,20 @@ def found_faces(browser: Any, url: str, folder: Path) -> None:
 
 
 def webgpu(driver: Any, chromium: str, folder: Path) -> None:
-    """The detector on a software adapter beside WebAssembly, on the same made pixels."""
+    """Compare the detector on a software WebGPU adapter with WebAssembly, on the same generated pixels."""
     kept = [switch for switch in SWITCHES if switch != "--disable-gpu"]
     browser = driver.chromium.launch(executable_path=chromium, args=[*kept, *SOFTWARE_GPU])
     with served(folder, isolated=False) as url:
         page = browser.new_page()
         page.set_default_timeout(240_000)
         page.goto(url)
-        found = page.evaluate(BOTH_WAYS)
+        found = page.evaluate(COMPARE_BACKENDS)
     browser.close()
-    print("\n| detector at 320×256 | on WebGPU | ms |\n|---|---|---:|")
-    for name, way in found.items():
-        print(f"| {name} | {'yes' if way['gpu'] else 'no'} | {way['ms']:.0f} |")
+    print("\n| detector at 320×256 | uses WebGPU | ms |\n|---|---|---:|")
+    for name, result in found.items():
+        print(f"| {name} | {'yes' if result['gpu'] else 'no'} | {result['ms']:.0f} |")
     heats = [np.array(found[name]["heat"]) for name in ("WebGPU", "WebAssembly")]
-    print(f"\nLargest difference of the heat, 0 to 1: {np.abs(heats[0] - heats[1]).max():.1e}")
+    print(f"\nMaximum difference of the score map (0 to 1): {np.abs(heats[0] - heats[1]).max():.1e}")
 
 
 def screenshots(browser: Any, url: str, folder: Path) -> None:
@@ -206,61 +206,62 @@ def screenshots(browser: Any, url: str, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--seconds", type=float, default=15, help="of live video in each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--screenshots", type=Path)
+    parser.add_argument("--pictures", type=Path, help="folder of images")
+    parser.add_argument("--screenshots", type=Path, help="output folder")
     parser.add_argument("--webgpu", action="store_true")
     arguments = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
-        raise SystemExit("error: there is no Chromium: apt install chromium")
-    print(f"Load before: {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores, {platform.system()} {platform.machine()}.")
+        raise SystemExit("error: Chromium is not installed: apt install chromium")
+    print(f"Load average before: {os.getloadavg()[0]:.1f}.", end=" ")
+    print(f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}.")
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
-        place = Path(name)
+        temporary = Path(name)
         files = page_files(SHIPPED["int8"])
-        folder = write_folder(files, place / "site")
+        folder = write_folder(files, temporary / "site")
         total = sum(map(len, files.values()))
         for precision in ("fp32", "int8"):
             (folder / "model" / f"emodet-{precision}.onnx").write_bytes(SHIPPED[precision].read_bytes())
         if arguments.webgpu:
             webgpu(driver, chromium, folder)
             return
-        write_camera(place / "camera.y4m")
+        write_camera(temporary / "camera.y4m")
         browser = driver.chromium.launch(
-            executable_path=chromium, args=[*SWITCHES, f"--use-file-for-fake-video-capture={place / 'camera.y4m'}"]
+            executable_path=chromium, args=[*SWITCHES, f"--use-file-for-fake-video-capture={temporary / 'camera.y4m'}"]
         )
-        print(f"Chromium {browser.version}. The page: {total / 1e6:.1f} MB in {len(files)} files.")
+        print(f"Chromium {browser.version}. Size of the page: {total / 1e6:.1f} MB in {len(files)} files.")
         if arguments.screenshots:
             with served(folder, isolated=False) as url:
                 screenshots(browser, url, arguments.screenshots)
             return
         print("\n## Live, 640×480, one face\n")
         print(
-            "| served | first result after opening, s | after starting the camera again, s | frames/s | slowest second "
-            "| latency, ms |"
+            "| server | time from opening the page to the first result, s | time from restarting the camera, s "
+            "| frames/s | frames/s in the slowest second | latency, ms |"
         )
         print("|---|---:|---:|---:|---:|---:|")
-        for words, isolated in [("plain file server", False), ("with isolation headers", True)]:
+        for server, isolated in [("plain file server: one thread", False), ("with isolation headers: threads", True)]:
             with served(folder, isolated=isolated) as url:
                 runs = [live(browser, url, arguments.seconds) for _ in range(arguments.rounds)]
                 figures = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
                 print(
-                    f"| {words} | {figures['first s']:.1f} | {figures['again s']:.2f} | {figures['rate']:.0f} "
+                    f"| {server} | {figures['first s']:.1f} | {figures['again s']:.2f} | {figures['rate']:.0f} "
                     f"| {figures['slowest']:.0f} | {figures['latency']:.0f} |"
                 )
-        print("\n## Parts, one thread, p50\n\n| | ms |\n|---|---:|")
+        print("\n## Parts\n\n| one thread | median, ms |\n|---|---:|")
         with served(folder, isolated=False) as url:
             page = browser.new_context().new_page()
             page.goto(f"{url}#model")
             page.wait_for_selector("html[data-ready]", timeout=120_000)
-            for what, milliseconds in page.evaluate(PARTS).items():
-                print(f"| {what} | {milliseconds:.1f} |")
+            for part, milliseconds in page.evaluate(MEASURE_PARTS).items():
+                print(f"| {part} | {milliseconds:.1f} |")
             page.context.close()
             if arguments.pictures:
-                found_faces(browser, url, arguments.pictures)
+                count_faces(browser, url, arguments.pictures)
         browser.close()
-    print(f"\nLoad after: {os.getloadavg()[0]:.1f}.")
+    print(f"\nLoad average after: {os.getloadavg()[0]:.1f}.")
 
 
 if __name__ == "__main__":

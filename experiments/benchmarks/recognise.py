@@ -1,10 +1,10 @@
-"""What recognising costs, stage by stage and from a video file to labelled faces, on this machine.
+"""Speed of recognition on this machine: by stage, and end to end from a video file to labelled faces.
 
     python experiments/benchmarks/recognise.py [--threads 2] [--frames 300] [--fp32 FILE] [--int8 FILE] [--json FILE]
 
-Faces are the astronaut's of scikit-image, wandering over a 640×480 frame. The two precisions are timed in turns, so
-that a machine that slows down slows both. YuNet is measured where its weights are at hand (EMODET_YUNET). Prints
-Markdown. Nothing else should run on the machine: the load before and after is printed with the figures.
+The faces are copies of the astronaut of scikit-image that move over a 640×480 frame. The timing alternates between the
+two precisions, so that a change in the speed of the machine affects both. YuNet is measured if EMODET_YUNET names its
+weights. Prints Markdown, with the load average before and after; run nothing else on the machine.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     figures: dict[str, object] = {"machine": machine(arguments.threads), "load before": os.getloadavg()[0]}
     print("## Machine\n\n" + "\n".join(f"- {line}" for line in figures["machine"]))
     figures["import s"] = import_seconds()
-    print(f"\nImporting `Recognizer` takes {figures['import s']:.2f} s beyond Python's start (median of 5).")
+    print(f"\nImporting `Recognizer` takes {figures['import s']:.2f} s, without the start of Python (median of 5).")
     figures["model"] = model_files(files, arguments.threads)
     figures["profile"] = profile(files["int8"])
     with tempfile.TemporaryDirectory() as folder:
@@ -67,8 +67,8 @@ def main() -> None:
         figures["stages"] = stages(files["int8"], videos, arguments.threads)
         figures["end to end"] = end_to_end(files, videos, arguments.threads)
     figures["load after"] = os.getloadavg()[0]
-    print(f"\nLoad of the machine: {figures['load before']:.1f} before, {figures['load after']:.1f} after.")
-    print(against_targets(figures))
+    print(f"\nLoad average: {figures['load before']:.1f} before, {figures['load after']:.1f} after.")
+    print(compare_with_targets(figures))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -81,7 +81,7 @@ def machine(threads: int) -> list[str]:
     )
     vnni = " with VNNI" if "vnni" in text else ""
     return [
-        f"{name}{vnni}, {os.cpu_count()} cores, {threads} threads for each part",
+        f"{name}{vnni}, {os.cpu_count()} cores, {threads} threads",
         f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__}, OpenCV {cv2.__version__}",
     ]
 
@@ -93,7 +93,7 @@ def import_seconds() -> float:
 
 
 def model_files(files: dict[str, str], threads: int) -> dict[str, dict[str, float]]:
-    """Milliseconds and faces per second of the model file alone."""
+    """Milliseconds and faces per second of the model files, without detector and crops."""
     models = {name: read_model_file(model_path(file), threads=threads) for name, file in files.items()}
     size = models["int8"].info.preprocessing.size
     found: dict[str, dict[str, float]] = {name: {} for name in models}
@@ -111,17 +111,18 @@ def model_files(files: dict[str, str], threads: int) -> dict[str, dict[str, floa
                 f"p95 ms at {batch}": float(np.percentile(measured, 95)),
                 f"faces/s at {batch}": batch * 1000 / float(np.percentile(measured, 50)),
             }
-    print("\n## The model file\n\n| batch | | p50 ms | p95 ms | faces/s | times fp32 |\n|---:|---|---:|---:|---:|---:|")
+    print("\n## Model file\n\n| batch size | precision | p50, ms | p95, ms | faces/s | speed relative to fp32 |")
+    print("|---:|---|---:|---:|---:|---:|")
     for batch in (1, 5, 32):
         for name, row in found.items():
             ratio = row[f"faces/s at {batch}"] / found["fp32"][f"faces/s at {batch}"]
-            p50, p95, rate = (row[f"{what} at {batch}"] for what in ("p50 ms", "p95 ms", "faces/s"))
+            p50, p95, rate = (row[f"{figure} at {batch}"] for figure in ("p50 ms", "p95 ms", "faces/s"))
             print(f"| {batch} | {name} | {p50:.2f} | {p95:.2f} | {rate:.0f} | {ratio:.2f} |")
     return found
 
 
 def profile(int8: str) -> dict[int, dict[str, float]]:
-    """Shares of ONNX Runtime's operators in the time of the int8 file, one thread; of each node its quickest run."""
+    """Share of each operator in the time of the int8 file, one thread; for each node its fastest run counts."""
     shares: dict[int, dict[str, float]] = {}
     for batch in (1, 32):
         options = onnxruntime.SessionOptions()
@@ -133,23 +134,23 @@ def profile(int8: str) -> dict[int, dict[str, float]]:
             for _ in range(640 // batch):
                 session.run(None, {"crops": crops})
             events = json.loads(Path(session.end_profiling()).read_text())
-        quickest: dict[tuple[str, str], float] = {}
+        fastest: dict[tuple[str, str], float] = {}
         for event in events:
             if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
                 node = event["args"]["op_name"], event["name"]
-                quickest[node] = min(event["dur"], quickest.get(node, event["dur"]))
-        time_of = Counter[str]()
-        for (operator, _), taken in quickest.items():
-            time_of[operator] += taken
-        shares[batch] = {name: taken / time_of.total() for name, taken in time_of.most_common()}
-    print("\n## Where the int8 file's time goes\n\n| operator | batch 1 | batch 32 |\n|---|---:|---:|")
+                fastest[node] = min(event["dur"], fastest.get(node, event["dur"]))
+        durations = Counter[str]()
+        for (operator, _), duration in fastest.items():
+            durations[operator] += duration
+        shares[batch] = {name: duration / durations.total() for name, duration in durations.most_common()}
+    print("\n## Profile of the int8 file\n\n| operator | batch 1 | batch 32 |\n|---|---:|---:|")
     for name in list(shares[32])[:6]:
         print(f"| {name} | {shares[1].get(name, 0):.1%} | {shares[32][name]:.1%} |")
     return shares
 
 
 def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]:
-    """Milliseconds of each stage, alone, for one face, and per face where it goes by faces."""
+    """Milliseconds of each stage for one face."""
     recognizer = Recognizer(int8, detector="none", threads=threads)
     frames = [frame.image_rgb for frame in VideoReader(videos[1])][:60]
     found: dict[str, float] = {}
@@ -165,7 +166,7 @@ def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]
 
     started = time.perf_counter()
     count = sum(1 for _ in VideoReader(videos[1]))
-    found["reading a frame of H.264 as RGB"] = (time.perf_counter() - started) * 1000 / count
+    found["decode an H.264 frame to RGB"] = (time.perf_counter() - started) * 1000 / count
     for name in ("yunet", "centerface"):
         try:
             detector = make_detector(name, threads=threads) if name != "yunet" or "EMODET_YUNET" in os.environ else None
@@ -184,21 +185,21 @@ def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]
         follower.add_frame(frame)
         follower.follow(faces)
 
-    measure("following one face", follow)
-    measure("cutting one face", lambda frame: recognizer.crop(frame, faces[0]))
+    measure("track one face", follow)
+    measure("crop one face", lambda frame: recognizer.crop(frame, faces[0]))
     measure(
-        "recognising one face (int8)",
-        lambda frame: recognizer.predictions([recognizer.crop(frame, it) for it in faces]),
+        "crop and recognise one face (int8)",
+        lambda frame: recognizer.predictions([recognizer.crop(frame, face) for face in faces]),
     )
     labelled = recognizer.recognise(frames[0], faces)
-    measure("drawing one face", lambda frame: annotate(frame, labelled))
+    measure("draw the overlay of one face", lambda frame: annotate(frame, labelled))
     with tempfile.TemporaryDirectory() as folder:
         with VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) as writer:
             started = time.perf_counter()
             for index, frame in enumerate(frames):
                 writer.write(frame, index / 25)
-        found["encoding a frame as H.264"] = (time.perf_counter() - started) * 1000 / len(frames)
-    print(f"\n## Stages at {WIDTH}×{HEIGHT}, p50\n\n| stage | ms |\n|---|---:|")
+        found["encode a frame as H.264"] = (time.perf_counter() - started) * 1000 / len(frames)
+    print(f"\n## Stages at {WIDTH}×{HEIGHT}\n\n| stage | p50, ms |\n|---|---:|")
     for name, value in found.items():
         print(f"| {name} | {value:.2f} |")
     return found
@@ -212,14 +213,16 @@ def end_to_end(files: dict[str, str], videos: dict[int, Path], threads: int) -> 
         for precision in ("int8", "fp32"):
             recognizer = Recognizer(files[precision], detector=name, threads=threads)
             for count, path in videos.items():
-                for drawn in (False, True) if precision == "int8" else (False,):
-                    key = f"{name}, {count} face{'s' * (count > 1)}, {precision}{', annotated video' * drawn}"
-                    found[key] = run(recognizer, path, count, drawn)
+                for annotated in (False, True) if precision == "int8" else (False,):
+                    key = f"{name}, {count} face{'s' * (count > 1)}, {precision}{', annotated video' * annotated}"
+                    found[key] = run(recognizer, path, count, annotated)
     side = STREAM_SIDES[0]
     print(
-        f"\n## From a {WIDTH}×{HEIGHT} video file to labelled faces\n\nFaces are looked for at {side} pixels in "
-        f"every {DETECT_EVERY}th frame and followed in between.\n\n"
-        "| | frames/s | step p50 ms | step p95 ms | CPU ms a frame | faces found |\n|---|---:|---:|---:|---:|---:|"
+        f"\n## End to end: from a {WIDTH}×{HEIGHT} video file to labelled faces\n\n"
+        f"Faces are detected at {side} pixels in every {DETECT_EVERY}th frame and tracked in between.\n\n"
+        "| detector, faces, precision | frames/s | time per frame, p50, ms | p95, ms | CPU time per frame, ms "
+        "| faces found |\n"
+        "|---|---:|---:|---:|---:|---:|"
     )
     for key, row in found.items():
         rest = " | ".join(f"{row[name]:.1f}" for name in ("frames/s", "p50 ms", "p95 ms", "CPU ms"))
@@ -227,10 +230,10 @@ def end_to_end(files: dict[str, str], videos: dict[int, Path], threads: int) -> 
     return found
 
 
-def run(recognizer: Recognizer, path: Path, count: int, drawn: bool) -> dict[str, float]:
+def run(recognizer: Recognizer, path: Path, count: int, annotated: bool) -> dict[str, float]:
     steps, seen, cpu = [], 0, time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        writer = VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) if drawn else None
+        writer = VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) if annotated else None
         started = time.perf_counter()
         with closing(recognise_video(recognizer, VideoReader(path))) as results:
             for result in results:
@@ -252,20 +255,20 @@ def run(recognizer: Recognizer, path: Path, count: int, drawn: bool) -> dict[str
 
 def write_video(path: Path, count: int, frames: int) -> Path:
     with VideoWriter(path, size=(WIDTH, HEIGHT), frame_rate=25) as writer:
-        for index, frame in enumerate(read_ahead(wandering_faces(count, frames))):
+        for index, frame in enumerate(read_ahead(moving_faces(count, frames))):
             writer.write(frame, index / 25)
     return path
 
 
-def wandering_faces(count: int, frames: int) -> Iterator[np.ndarray]:
-    """Heads on circles over a blurred ground, each at its own pace."""
+def moving_faces(count: int, frames: int) -> Iterator[np.ndarray]:
+    """Yield frames with heads that move on circles over a blurred backbackground, each at its own speed."""
     rng = np.random.default_rng(0)
-    ground = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), (0, 0), 8)
+    background = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), (0, 0), 8)
     side = 300 if count == 1 else 170
     head = cv2.resize(data.astronaut()[0:256, 96:352], (side, side), interpolation=cv2.INTER_AREA)
     places = [(170, 90)] if count == 1 else [(15, 15), (230, 20), (445, 15), (100, 270), (360, 280)]
     for index in range(frames):
-        frame = ground.copy()
+        frame = background.copy()
         for number, (x, y) in enumerate(places):
             angle = index / (12 + 3 * number)
             left, top = x + round(18 * np.cos(angle)), y + round(12 * np.sin(angle))
@@ -274,24 +277,24 @@ def wandering_faces(count: int, frames: int) -> Iterator[np.ndarray]:
         yield frame
 
 
-def against_targets(figures: dict[str, object]) -> str:
+def compare_with_targets(figures: dict[str, object]) -> str:
     model, ends = figures["model"], figures["end to end"]
     measured = {
         "int8 over fp32, batch 32": model["int8"]["faces/s at 32"] / model["fp32"]["faces/s at 32"],
         "one face, int8, p50 ms": model["int8"]["p50 ms at 1"],
     }
     measured |= {name: ends[f"{name}, int8"]["frames/s"] for name in TARGETS if f"{name}, int8" in ends}
-    lines = ["\n## Against what is wanted\n", "| | wanted | measured | |", "|---|---:|---:|---|"]
-    for name, wanted in TARGETS.items():
+    lines = ["\n## Targets\n", "| | target | measured | met |", "|---|---:|---:|---|"]
+    for name, target in TARGETS.items():
         if name in measured:
-            holds = measured[name] <= wanted if name.endswith("ms") else measured[name] >= wanted
+            met = measured[name] <= target if name.endswith("ms") else measured[name] >= target
             sign, unit = (
                 ("≤" if name.endswith("ms") else "≥"),
                 " frames/s" if "face" in name and "ms" not in name else "",
             )
-            lines.append(f"| {name} | {sign} {wanted:g}{unit} | {measured[name]:.2f} | {'yes' if holds else 'NO'} |")
+            lines.append(f"| {name} | {sign} {target:g}{unit} | {measured[name]:.2f} | {'yes' if met else 'NO'} |")
         else:
-            lines.append(f"| {name} | {wanted:g} | not measured | |")
+            lines.append(f"| {name} | {target:g} | not measured | |")
     return "\n".join(lines)
 
 

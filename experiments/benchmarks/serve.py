@@ -1,11 +1,11 @@
-"""What the REST interface costs: pictures per second against the bare Recognizer, and memory over many requests.
+"""Speed and memory of the REST server: images per second compared with direct calls, memory over many requests.
 
     python experiments/benchmarks/serve.py [--rounds 20] [--requests 2000] [--threads N] [--json FILE]
 
-The server is a process of its own on this machine, started as a user would. The picture is the astronaut of
-scikit-image as JPEG: 512×512, and 640×480. Bare means decoding the same bytes and recognising, in one process without a
-server. The ways are timed in turns, a few pictures each, so that a machine that slows down slows all of them; the
-clients' own time is in the figures of REST, on the same cores. Prints Markdown.
+The server is a separate process on this machine, started by the command that users type. The image is the astronaut of
+scikit-image as JPEG, 512×512 and 640×480. A direct call decodes and recognises the same bytes in one process, without a
+server. The timing alternates between the cases after a few images, so that a change in the speed of the machine affects
+all of them. The figures of REST include the CPU time of the clients on the same cores. Prints Markdown.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from skimage import data
 from emodet.images import decode_rgb
 from emodet.inference.recognizer import Recognizer
 
-WANTED = 0.8
-PICTURES = 12  # of each way in each round
+TARGET = 0.8
+PICTURES = 12  # per case and round
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
         figures["rates"] = rates(server, arguments.rounds, arguments.threads)
         figures["memory"] = memory(server, arguments.requests)
     figures["load after"] = os.getloadavg()[0]
-    print(f"\nLoad of the machine: {figures['load before']:.1f} before, {figures['load after']:.1f} after.")
+    print(f"\nLoad average: {figures['load before']:.1f} before, {figures['load after']:.1f} after.")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -71,7 +71,7 @@ class Server:
         self._process.wait()
 
     def cpu_s(self) -> float:
-        """Of all its threads, since it was started."""
+        """CPU time of all its threads since its start."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -81,23 +81,23 @@ class Server:
 
 
 class Client:
-    """One connection that is kept."""
+    """A client with one persistent connection."""
 
     def __init__(self, server: Server) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", server.port)
 
     def recognise(self, picture: bytes, options: str = "") -> dict:
         try:
-            answer = self._answer(picture, options)
+            response = self._post(picture, options)
         except (http.client.RemoteDisconnected, ConnectionError):
-            # The server closes what was idle for long.
+            # The server closes idle connections.
             self._connection.close()
-            answer = self._answer(picture, options)
-        text = answer.read()
-        assert answer.status == 200, text
+            response = self._post(picture, options)
+        text = response.read()
+        assert response.status == 200, text
         return json.loads(text)
 
-    def _answer(self, picture: bytes, options: str) -> http.client.HTTPResponse:
+    def _post(self, picture: bytes, options: str) -> http.client.HTTPResponse:
         self._connection.request("POST", f"/v1/recognize{options}", picture)
         return self._connection.getresponse()
 
@@ -110,80 +110,81 @@ def rates(server: Server, rounds: int, threads: int) -> dict[str, dict[str, floa
     }
     recognizer = Recognizer(threads=threads)
     clients = [Client(server) for _ in range(4)]
-    ways: dict[str, Callable[[bytes], None]] = {
-        "bare Recognizer": lambda picture: [recognizer(decode_rgb(picture)) for _ in range(PICTURES)],
+    cases: dict[str, Callable[[bytes], None]] = {
+        "direct calls": lambda picture: [recognizer(decode_rgb(picture)) for _ in range(PICTURES)],
         "REST, one client": lambda picture: [clients[0].recognise(picture) for _ in range(PICTURES)],
-        "REST, two clients": lambda picture: together(clients[:2], picture),
-        "REST, four clients": lambda picture: together(clients, picture),
+        "REST, two clients": lambda picture: send_from_all(clients[:2], picture),
+        "REST, four clients": lambda picture: send_from_all(clients, picture),
     }
     found: dict[str, dict[str, float]] = {}
     for size, picture in pictures.items():
-        same(recognizer, clients[0], picture)
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        cpu = dict.fromkeys(ways, 0.0)
+        check_equal(recognizer, clients[0], picture)
+        times: dict[str, list[float]] = {name: [] for name in cases}
+        cpu = dict.fromkeys(cases, 0.0)
         for number in range(rounds + 1):
-            for name, way in ways.items():
+            for name, case in cases.items():
                 started, used = time.perf_counter(), time.process_time() + server.cpu_s()
-                way(picture)
+                case(picture)
                 if number:  # the first round warms up
                     times[name].append(time.perf_counter() - started)
                     cpu[name] += time.process_time() + server.cpu_s() - used
-        bare = sum(times["bare Recognizer"])
+        direct = sum(times["direct calls"])
         for name, each in times.items():
-            paired = np.array(times["bare Recognizer"]) / np.array(each)
+            paired = np.array(times["direct calls"]) / np.array(each)
             low, high = np.percentile(paired, [10, 90])
             found[f"{size}, {name}"] = {
                 "pictures/s": PICTURES * rounds / sum(each),
-                "times bare": bare / sum(each),
+                "relative": direct / sum(each),
                 "CPU ms": 1000 * cpu[name] / (PICTURES * rounds),
                 "p10": float(low),
                 "p90": float(high),
             }
     print(
-        f"\n## Pictures per second, one face, detector {recognizer.detector.name}\n\n"
-        f"{rounds} rounds of {PICTURES} pictures each way, in turns.\n\n"
-        "| | pictures/s | times bare | of the rounds, p10 to p90 | CPU ms a picture, server and client |\n"
+        f"\n## Images per second, one face, detector {recognizer.detector.name}\n\n"
+        f"{rounds} rounds; in each, {PICTURES} images per case, in alternation.\n\n"
+        "| image size, case | images/s | relative to direct calls | over the rounds, p10 to p90 "
+        "| CPU time per image (server and client), ms |\n"
         "|---|---:|---:|---|---:|"
     )
     for name, row in found.items():
         spread = f"{row['p10']:.2f} to {row['p90']:.2f}"
-        print(f"| {name} | {row['pictures/s']:.1f} | {row['times bare']:.2f} | {spread} | {row['CPU ms']:.1f} |")
+        print(f"| {name} | {row['pictures/s']:.1f} | {row['relative']:.2f} | {spread} | {row['CPU ms']:.1f} |")
     print()
     for size in pictures:
-        ratio = found[f"{size}, REST, one client"]["times bare"]
-        print(
-            f"- {size}: wanted ≥ {WANTED:g} with one client, measured {ratio:.2f}: {'yes' if ratio >= WANTED else 'NO'}"
-        )
+        ratio = found[f"{size}, REST, one client"]["relative"]
+        verdict = "met" if ratio >= TARGET else "MISSED"
+        print(f"- {size}: target with one client ≥ {TARGET:g}, measured {ratio:.2f}: {verdict}")
     return found
 
 
 def memory(server: Server, requests: int) -> list[tuple[int, float]]:
-    """Requests of every kind that the interface knows for pictures, good ones and bad ones."""
+    """Resident memory of the server over image requests: plain, with heat maps, and with damaged images."""
     picture = jpeg(data.astronaut())
     client = Client(server)
     seen = [(0, server.resident_mb())]
     for number in range(1, requests + 1):
         client.recognise(picture, "?heat_maps=1" if number % 50 == 0 else "")
         if number % 10 == 0:
-            bad(server, picture[: number % 7000])
+            send_damaged(server, picture[: number % 7000])
         if number % max(1, requests // 10) == 0:
             seen.append((number, server.resident_mb()))
-    print("\n## Memory of the server\n\n| requests | resident, MB |\n|---:|---:|")
+    print("\n## Memory of the server\n\n| requests | resident memory, MB |\n|---:|---:|")
     for number, resident in seen:
         print(f"| {number} | {resident:.1f} |")
     half = seen[len(seen) // 2][1]
-    print(f"\nFrom the middle to the end: {seen[-1][1] - half:+.1f} MB.")
+    print(f"\nSecond half of the requests: {seen[-1][1] - half:+.1f} MB.")
     return seen
 
 
-def bad(server: Server, data: bytes) -> None:
+def send_damaged(server: Server, data: bytes) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     connection.request("POST", "/v1/recognize", data)
     assert connection.getresponse().status in (400, 422)
     connection.close()
 
 
-def together(clients: list[Client], picture: bytes) -> None:
+def send_from_all(clients: list[Client], picture: bytes) -> None:
+    """Send `PICTURES` requests from several clients at once."""
     waiting: queue.SimpleQueue[None] = queue.SimpleQueue()
     done: queue.SimpleQueue[None] = queue.SimpleQueue()
     for _ in range(PICTURES):
@@ -206,12 +207,12 @@ def together(clients: list[Client], picture: bytes) -> None:
     assert done.qsize() == PICTURES
 
 
-def same(recognizer: Recognizer, client: Client, picture: bytes) -> None:
-    """Both ways give one answer: what is timed is the same work."""
+def check_equal(recognizer: Recognizer, client: Client, picture: bytes) -> None:
+    """Check that the server and a direct call return the same result."""
     faces = client.recognise(picture)["faces"]
-    bare = recognizer(decode_rgb(picture))
-    assert len(faces) == len(bare) == 1
-    for name, value in bare[0].probabilities.items():
+    direct = recognizer(decode_rgb(picture))
+    assert len(faces) == len(direct) == 1
+    for name, value in direct[0].probabilities.items():
         assert abs(faces[0]["probabilities"][name] - value) < 1e-5
 
 
@@ -224,7 +225,7 @@ def machine(threads: int) -> list[str]:
     text = cpu.read_text() if cpu.exists() else ""
     names = (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line)
     return [
-        f"{next(names, platform.machine())}, {os.cpu_count()} cores, {threads} threads for each part",
+        f"{next(names, platform.machine())}, {os.cpu_count()} cores, {threads} threads",
         f"Python {platform.python_version()}, onnxruntime {metadata.version('onnxruntime')}, OpenCV {cv2.__version__}",
     ]
 

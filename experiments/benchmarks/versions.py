@@ -1,10 +1,10 @@
-"""CPU time of a start, a photograph, and a video frame, of this checkout against another one.
+"""CPU time of startup, of an image and of a video frame, compared with another checkout.
 
 python experiments/benchmarks/versions.py PHOTO VIDEO --against FOLDER [--rounds 5]
 
-FOLDER is another checkout of emodet (`git worktree add FOLDER COMMIT`), run by the same Python. Every figure is user
-and system time of a process of its own, the median of the rounds, the checkouts in turns; so other programs on the
-machine disturb less than for the wall clock.
+FOLDER is another checkout of emodet (`git worktree add FOLDER COMMIT`), run by the same Python. Every figure is the
+user and system time of a separate process, as the median of rounds that alternate between the checkouts. Other programs
+on the machine affect it less than wall time.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from emodet.inference.video_reader import VideoReader
 cv2.setNumThreads(1)
 recognizer = Recognizer(detector="centerface", threads=1)
 for _ in range(2):
-    start, wall, faces, frames = time.process_time(), time.perf_counter(), 0, 0
+    start, frames = time.process_time(), 0
     with closing(VideoReader(Path(sys.argv[1]))) as video:
-        for result in recognise_video(recognizer, video):
-            faces, frames = faces + len(result.faces), frames + 1
+        for _ in recognise_video(recognizer, video):
+            frames += 1
 print((time.process_time() - start) / frames)
 """
 DETECT = """
@@ -49,8 +49,8 @@ CASES = {
     "`import emodet`": ["-c", "import emodet"],
     "`from emodet import Recognizer`": ["-c", "from emodet import Recognizer"],
     "`python -m emodet.predict PHOTO`": ["-m", "emodet.predict", "PHOTO", "--detector", "centerface"],
-    "faces of PHOTO": ["-c", DETECT, "PHOTO"],
-    "a frame of VIDEO": ["-c", VIDEO, "VIDEO"],
+    "face detection in PHOTO": ["-c", DETECT, "PHOTO"],
+    "one frame of VIDEO": ["-c", VIDEO, "VIDEO"],
 }
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     names = {"PHOTO": str(arguments.photo.resolve()), "VIDEO": str(arguments.video.resolve())}
-    print("| CPU time, ms | other | this | ratio |\n|---|---:|---:|---:|")
+    print("| CPU time, ms | other version | this version | ratio |\n|---|---:|---:|---:|")
     for title, command in CASES.items():
         times: dict[Path, list[float]] = {arguments.against: [], HERE: []}
         for _ in range(arguments.rounds):
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def seconds(checkout: Path, command: list[str]) -> float:
-    """CPU time of a process, or what it prints as its last line when that is a number."""
+    """CPU time of a process in seconds, or the number in the last line of its output."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
