@@ -1,4 +1,4 @@
-"""How do FER+'s pictures frame the face, in a detector's terms? The margin of the live crop follows from it.
+"""Position and size of a detector's face boxes in the images of FER+, from which the margin of crops is derived.
 
 python experiments/ferplus/framing.py data.parquet --detector yunet
 """
@@ -15,21 +15,21 @@ from emodet.inference.detectors import make_detector
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("root", type=Path)
-    options.add_argument("--detector", default="auto")
-    options.add_argument("--faces", type=int, default=1000)
-    options.add_argument("--seed", type=int, default=0)
-    chosen = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--detector", default="auto")
+    parser.add_argument("--faces", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
 
-    reader = FerPlus(chosen.root)
+    reader = FerPlus(arguments.root)
     records = [record for record in reader.read().samples if record.emotion is not None and record.split == "train"]
-    picks = np.random.default_rng(chosen.seed).choice(len(records), chosen.faces, replace=False)
-    detector = make_detector(chosen.detector)
+    picks = np.random.default_rng(arguments.seed).choice(len(records), arguments.faces, replace=False)
+    detector = make_detector(arguments.detector)
     rows = []
     for pick in picks:
         face = decode_rgb(reader.encoded(records[pick]))
-        # Detectors look for faces with some ground around them, and larger than 48 pixels.
+        # Detectors need some background around a face, and faces larger than 48 pixels.
         large = cv2.resize(face, (240, 240), interpolation=cv2.INTER_CUBIC)
         framed = cv2.copyMakeBorder(large, 80, 80, 80, 80, cv2.BORDER_REPLICATE)
         found = detector(framed, longest_side=400)
@@ -49,11 +49,13 @@ def main() -> None:
         )
     table = np.array(rows)
     names = ["longer box side", "box centre x", "box centre y", "distance of eyes", "eye line y", "roll (degrees)"]
-    print(f"{detector.name}: found {len(table)} of {chosen.faces} faces; all but roll as shares of the picture's side")
+    print(
+        f"{detector.name}: found {len(table)} of {arguments.faces} faces; all except roll as shares of the image's side"
+    )
     print("| | 10 % | median | 90 % |\n|---|---|---|---|")
     for name, column in zip(names, table.T, strict=True):
         print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in np.percentile(column, [10, 50, 90])) + " |")
-    print(f"margin so that the crop is the picture: {(1 / np.median(table[:, 0]) - 1) / 2:.3f}")
+    print(f"margin for which the crop is the whole image: {(1 / np.median(table[:, 0]) - 1) / 2:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Do the grey conversion and the averaging of the live crop help a net that was trained on small grey pictures?
+"""Effect of grey conversion and area averaging in crops of sharp colour images, for a net trained on small grey images.
 
 python experiments/ferplus/live_crops.py smiling1.jpg smiling2.jpg … --video video.mp4
 
-On photographs of people who smile it prints the probability of happiness, on a video how restless the answers are from
-frame to frame; each for the crop as shipped, for one that keeps the colours, and for one that is reduced by picking
-pixels instead of averaging them.
+Prints the probability of happiness on photographs of smiling people, and the change of the predictions from frame to
+frame in a video. Each is printed for the crop as shipped, for a crop that keeps the colour, and for a crop that is
+reduced by subsampling instead of averaging.
 """
 
 import argparse
@@ -19,30 +19,32 @@ from emodet.images import decode_rgb
 from emodet.inference.detectors import make_detector
 from emodet.training.trained import SHIPPED, load_trained
 
-VARIANTS = ("as shipped", "colours kept", "pixels picked")
+VARIANTS = ("as shipped", "colour kept", "subsampled instead of averaged")
 
 
 def crops(preprocessing, image, detection):
+    """One crop for each of `VARIANTS`."""
     large = dataclasses.replace(preprocessing, colour="rgb", size=480)
     face = large.crop(image, detection.box, detection.landmarks)
-    picked = cv2.cvtColor(face[5::10, 5::10], cv2.COLOR_RGB2GRAY)
+    subsampled = cv2.cvtColor(face[5::10, 5::10], cv2.COLOR_RGB2GRAY)
     return [
         preprocessing.crop(image, detection.box, detection.landmarks),
         dataclasses.replace(preprocessing, colour="rgb").crop(image, detection.box, detection.landmarks),
-        cv2.cvtColor(picked, cv2.COLOR_GRAY2RGB),
+        cv2.cvtColor(subsampled, cv2.COLOR_GRAY2RGB),
     ]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("photos", nargs="+", type=Path)
-    options.add_argument("--video", type=Path)
-    chosen = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--video", type=Path)
+    arguments = parser.parse_args()
     classifier = load_trained(SHIPPED).classifier
     happiness = classifier.class_names.index("happiness")
     detector = make_detector("centerface")
 
-    def answers(image):
+    def predictions(image):
+        """Yield probabilities of each face, (variants, classes)."""
         found = detector(image, longest_side=640)
         for detection in found:
             with torch.inference_mode():
@@ -50,21 +52,23 @@ def main() -> None:
                 yield classifier.probabilities(batch).numpy()
 
     print("| | " + " | ".join(VARIANTS) + " |\n|---|" + "---|" * len(VARIANTS))
-    for photo in chosen.photos:
-        for number, answer in enumerate(answers(decode_rgb(photo.read_bytes()))):
-            values = " | ".join(f"{row[happiness]:.3f}" for row in answer)
+    for photo in arguments.photos:
+        for number, rows in enumerate(predictions(decode_rgb(photo.read_bytes()))):
+            values = " | ".join(f"{row[happiness]:.3f}" for row in rows)
             print(f"| happiness, {photo.stem}, face {number + 1} | {values} |")
-    if chosen.video is not None:
-        video, seen = cv2.VideoCapture(str(chosen.video)), []
+    if arguments.video is not None:
+        video, frames = cv2.VideoCapture(str(arguments.video)), []
         while (read := video.read())[0]:
-            seen.extend(list(answers(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)))[:1])
-        table = np.stack(seen)
+            frames.extend(list(predictions(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)))[:1])
+        table = np.stack(frames)
         moved = np.abs(np.diff(table, axis=0)).sum(axis=2).mean(axis=0) / 2
         changes = (np.diff(table.argmax(axis=2), axis=0) != 0).sum(axis=0)
         print(
-            "| mean change of the answer from frame to frame | " + " | ".join(f"{value:.4f}" for value in moved) + " |"
+            "| mean change of the probabilities from frame to frame | "
+            + " | ".join(f"{value:.4f}" for value in moved)
+            + " |"
         )
-        print(f"| changes of the label in {len(table)} frames | " + " | ".join(map(str, changes)) + " |")
+        print(f"| label changes in {len(table)} frames | " + " | ".join(map(str, changes)) + " |")
 
 
 if __name__ == "__main__":

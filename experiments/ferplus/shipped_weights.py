@@ -1,8 +1,8 @@
-"""Write the weights that ``init_from=shipped`` starts from: those of a training in half precision, with their card.
+"""Write the weights for ``init_from=shipped``: the weights of a training in half precision, with their card.
 
     python experiments/ferplus/shipped_weights.py RUN/weights.pt
 
-Run it whenever the model files in ``emodet/weights`` are exported anew; tests/test_shipped_model.py compares both.
+Run it after every export of the model files in ``emodet/weights``; tests/test_shipped_model.py compares both.
 """
 
 import sys

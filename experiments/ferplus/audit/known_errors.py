@@ -1,9 +1,9 @@
-"""How many of FER2013's labels that ten voters of FER+ overruled does confident learning find?
+"""Share of the wrong labels of FER2013 that confident learning finds; FER+'s majority is the reference.
 
 python experiments/ferplus/audit/known_errors.py AUDIT_FOLDER/out_of_fold.parquet ferplus.parquet
 
-FER2013's label takes the place of the given one, FER+'s majority is the truth. The nets were trained on FER+'s votes,
-not on FER2013's labels, so this is an upper bound of what an audit of FER2013 itself would find.
+FER2013's labels replace those of FER+ in the audit. The nets were trained on FER+'s votes, not on FER2013's labels, so
+the results are an upper bound for an audit of FER2013 itself.
 """
 
 import argparse
@@ -19,53 +19,56 @@ from emodet.emotions import EMOTIONS, FER2013_ORDER
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("answers", type=Path)
-    options.add_argument("file", type=Path)
-    chosen = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("probabilities", type=Path, help="out_of_fold.parquet of an audit")
+    parser.add_argument("file", type=Path, help="FER+ as Parquet")
+    arguments = parser.parse_args()
     columns = ["index", "split", "fer2013_label", *EMOTIONS, "unknown", "NF"]
-    rows = pq.read_table(chosen.file, columns=columns)
+    rows = pq.read_table(arguments.file, columns=columns)
     votes = np.stack([rows.column(name).to_numpy() for name in (*EMOTIONS, "unknown", "NF")], axis=1)
     truth = majority(votes)
     given = np.array([EMOTIONS.index(FER2013_ORDER[number]) for number in rows.column("fer2013_label").to_pylist()])
-    # FER2013 has no contempt, so such a face cannot be labelled rightly.
+    # FER2013 has no class contempt, so these faces cannot have a correct label.
     kept = (truth >= 0) & (truth != EMOTIONS.index("contempt"))
     count = len(truth)
-    blank = np.full(count, np.nan, dtype=np.float32)
+    missing = np.full(count, np.nan, dtype=np.float32)
     table = Table(
         key=np.array([f"{number:05d}" for number in rows.column("index").to_pylist()]),
         split=np.array(rows.column("split").to_pylist()),
         emotion=np.where(kept, given, -1),
         soft_label=np.full((count, 8), np.nan, dtype=np.float32),
-        valence=blank,
-        arousal=blank,
+        valence=missing,
+        arousal=missing,
         subject=np.full(count, ""),
         pixel_hash=np.array([str(number) for number in range(count)]),
     )
-    answers = pq.read_table(chosen.answers)
+    stored = pq.read_table(arguments.probabilities)
     place = {key: row for row, key in enumerate(table.key.tolist())}
-    known = [place[key] for key in answers.column("key").to_pylist()]
+    known = [place[key] for key in stored.column("key").to_pylist()]
     probabilities = np.full((count, len(EMOTIONS)), np.nan)
-    probabilities[known] = np.stack([answers.column(f"p_{name}").to_numpy() for name in EMOTIONS], axis=1)
+    probabilities[known] = np.stack([stored.column(f"p_{name}").to_numpy() for name in EMOTIONS], axis=1)
     out_of_fold = OutOfFoldProbs(probabilities, "audit")
-    print("| split | wrong labels | in doubt | of them wrong | of the wrong found | suggestion is the voters' |")
+    print(
+        "| split | wrong labels | label issues | wrong labels among them | share of all wrong labels found "
+        "| predicted class equals the majority |"
+    )
     print("|---|---|---|---|---|---|")
     for each in find_label_noise(table, out_of_fold):
         here = kept & (table.split == each.split)
         wrong = int((given[here] != truth[here]).sum())
         for name, candidates in (
             (each.split, each.candidates),
-            (f"{each.split}, label under 5 %", [it for it in each.candidates if it.p_given < 0.05]),
-            (f"{each.split}, another at least 90 %", [it for it in each.candidates if it.p_suggested >= 0.9]),
-            (f"{each.split}, another at least 95 %", [it for it in each.candidates if it.p_suggested >= 0.95]),
+            (f"{each.split}, probability of the label under 5 %", [it for it in each.candidates if it.p_given < 0.05]),
+            (f"{each.split}, another class at 90 % or more", [it for it in each.candidates if it.p_suggested >= 0.9]),
+            (f"{each.split}, another class at 95 % or more", [it for it in each.candidates if it.p_suggested >= 0.95]),
         ):
             places = [it.row for it in candidates]
             hit = (given[places] != truth[places]).mean()
             found = (given[places] != truth[places]).sum() / wrong
-            as_voters = np.mean([it.suggested == truth[it.row] for it in candidates])
+            as_majority = np.mean([it.suggested == truth[it.row] for it in candidates])
             print(
                 f"| {name} | {wrong:,} of {here.sum():,} ({wrong / here.sum():.0%}) | {len(places):,} | {hit:.0%} | "
-                f"{found:.0%} | {as_voters:.0%} |"
+                f"{found:.0%} | {as_majority:.0%} |"
             )
 
 
