@@ -67,15 +67,8 @@ class MadeData(L.LightningDataModule):
 
 
 def made_trainer(folder, **settings):
-    values = {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return L.Trainer(default_root_dir=folder, **(values | settings))
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return L.Trainer(**({"default_root_dir": folder, "max_epochs": 1, "accelerator": "cpu"} | quiet | settings))
 
 
 def made_classifier(valence_arousal=None, **preprocessing):

@@ -206,12 +206,8 @@ QUICK = ("affectnet8", "baseline", "ferplus_live", "affectnet8_distill")
 
 
 @pytest.mark.parametrize(
-    "experiment",
-    [
-        pytest.param(experiment, marks=[] if experiment in QUICK else [pytest.mark.slow])
-        for experiment in EXPERIMENTS
-        if experiment != "finetune"  # see test_own_classes.py
-    ],
+    "experiment",  # but finetune, which test_own_classes.py runs
+    [pytest.param(each, marks=[pytest.mark.slow] * (each not in QUICK)) for each in EXPERIMENTS if each != "finetune"],
 )
 def test_every_experiment_runs_one_batch(experiment, command, releases, tmp_path, without_pictures):
     file, run = EXPERIMENTS[experiment], tmp_path / "run"
