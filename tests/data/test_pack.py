@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -88,18 +87,6 @@ def test_images_in_any_order_and_positions_outside(whole):
     for outside in (-1, 24):
         with pytest.raises(IndexError, match="24 faces"):
             whole.images([0, outside])
-
-
-def test_a_pickled_pack_carries_no_pixels(whole):
-    pack = Pack(whole.folder)
-    before = len(pickle.dumps(pack))
-    pack.images([0]), pack.table
-    data = pickle.dumps(pack)
-    assert len(data) == before < 6000
-    again = pickle.loads(data)
-    assert np.array_equal(again.images([5]), whole.images([5]))
-    assert again.fingerprint == whole.fingerprint
-    assert again.table.digest() == whole.table.digest()
 
 
 @pytest.mark.parametrize("flipped", [0, 1])

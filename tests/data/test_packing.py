@@ -260,16 +260,15 @@ class TestProcesses:
         assert not finished(tmp_path / "packs")
 
 
-class TestChangedRelease:
-    def source(self, tmp_path, name="own_csv"):
-        made = RELEASES[name](tmp_path / "release")
-        return Source(made.root, packs=tmp_path / "packs", processes=1), made.said_in, made.picture
+def overwrite(made):
+    put_picture(made.picture, 77)
 
+
+class TestChangedRelease:
     @pytest.mark.parametrize("root", ["release", "link", "{tmp_path}/release"])
     def test_nothing_changed(self, tmp_path, caplog, monkeypatch, root):
-        source, _, _ = self.source(tmp_path)
-        pack, existed = source.prepare(CROP)
-        assert not existed
+        RELEASES["own_csv"](tmp_path / "release")
+        assert not Source(tmp_path / "release", packs=tmp_path / "packs", processes=1).prepare(CROP)[1]
         (tmp_path / "link").symlink_to("release")
         monkeypatch.chdir(tmp_path)
         source = Source(root.format(tmp_path=tmp_path), packs="packs", processes=1)
@@ -278,26 +277,26 @@ class TestChangedRelease:
         source.require_unchanged(pack, CROP)
         assert "has changed" not in caplog.text
 
-    def test_changed_labels_and_new_pictures_warn_and_are_refused_on_request(self, tmp_path, caplog):
-        source, labels, _ = self.source(tmp_path)
+    @pytest.mark.parametrize(
+        ("name", "change", "said"),
+        [
+            (
+                "own_csv",
+                lambda made: made.said_in.write_text(made.said_in.read_text().replace("sad", "neutral")),
+                "faces",
+            ),
+            ("class_folders", lambda made: put_picture(made.picture.parent / "new.jpg", 78), "faces"),
+            *((name, overwrite, "files") for name in ("own_csv", "class_folders", "affectnet_npy")),
+        ],
+    )
+    def test_changes_are_refused_by_prepare_and_all_but_pixels_noticed_by_training(
+        self, tmp_path, caplog, name, change, said
+    ):
+        made = RELEASES[name](tmp_path / "release")
+        source = Source(made.root, packs=tmp_path / "packs", processes=1)
         source.prepare(CROP)
-        labels.write_text(labels.read_text().replace("sad", "neutral"))
+        change(made)
         pack, _ = source.prepare(CROP)
-        assert "has changed" in caplog.text
-        assert "force=true" in caplog.text
-        with pytest.raises(EmodetError, match=r"other faces or annotations.*force=true"):
-            source.require_unchanged(pack, CROP)
-        caplog.clear()
-        source, _, file = self.source(tmp_path / "folders", "class_folders")
-        source.prepare(CROP)
-        put_picture(file.parent / "new.jpg", 78)
-        source.prepare(CROP)
-        assert "has changed" in caplog.text
-
-    @pytest.mark.parametrize("name", ["own_csv", "class_folders", "affectnet_npy"])
-    def test_an_overwritten_picture_is_noticed_by_prepare(self, tmp_path, name):
-        source, _, file = self.source(tmp_path, name)
-        pack, _ = source.prepare(CROP)
-        put_picture(file, 77)
-        with pytest.raises(EmodetError, match="other files, sizes or times"):
+        assert ("has changed" in caplog.text) == ("force=true" in caplog.text) == (said == "faces")
+        with pytest.raises(EmodetError, match=f"other {said}.*force=true"):
             source.require_unchanged(pack, CROP)

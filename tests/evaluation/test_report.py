@@ -11,6 +11,7 @@ from made_classifiers import made
 from made_files import csv_rows
 from made_predictions import make_predictions, with_dimensions
 
+from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import predict_split
 from emodet.evaluation.pages import contact_sheet
@@ -69,7 +70,7 @@ class Page:
         ]
 
 
-def test_the_folder_is_complete_its_json_holds_every_score_and_its_csv_every_prediction(folder, predictions):
+def test_json_holds_every_score_and_csv_every_prediction(folder, predictions):
     names = {file.name for file in folder.iterdir()}
     assert names == FIGURES | {"report.html", "report.json", "predictions.csv", "errors.png"}
     assert [file.name for file in folder.parent.iterdir()] == ["r"]
@@ -88,14 +89,13 @@ def test_the_folder_is_complete_its_json_holds_every_score_and_its_csv_every_pre
     assert all(each["emotion"] != each["answer"] for each in found["errors"])
     rows = csv_rows(folder / "predictions.csv")
     assert [row["key"] for row in rows] == list(predictions.keys)
-    right = np.mean(predictions.predicted == predictions.emotion)
-    assert np.mean([row["emotion"] == row["answer"] for row in rows]) == pytest.approx(right)
+    assert [row["answer"] for row in rows] == [EMOTIONS[each] for each in predictions.predicted]
     assert float(rows[70]["p_fear"]) == pytest.approx(predictions.probabilities[70, 4], abs=1e-6)
     assert float(rows[70]["arousal"]) == pytest.approx(predictions.valence_arousal[70, 1], abs=1e-6)
     assert [rows[at]["annotated_valence"] for at in (0, 70)] == ["", f"{predictions.annotated[70, 0]:.6f}"]
 
 
-def test_the_page_makes_no_request_escapes_what_comes_from_outside_and_is_accessible(folder):
+def test_the_page_makes_no_request_escapes_text_and_is_accessible(folder):
     page = Page(folder / "report.html")
     assert "default-src 'none'" in page.source
     assert not re.search(r"url\(|@import|https?://|<script|<i>note", page.source)
@@ -118,7 +118,7 @@ def test_the_page_makes_no_request_escapes_what_comes_from_outside_and_is_access
 
 
 @pytest.mark.usefixtures("plain_figures")
-def test_images_that_must_not_leave_stay_out_and_a_new_report_replaces_the_old_one_alone(folder, tmp_path):
+def test_a_new_report_replaces_the_old_one_and_may_have_no_images(folder, tmp_path):
     plain = make_predictions(60)
     target = tmp_path / "r"
     target.mkdir()
@@ -223,11 +223,9 @@ def test_a_table_without_curves_is_refused(tmp_path, row):
     assert not (tmp_path / "curves.png").exists()
 
 
-def test_a_contact_sheet_keeps_order_colours_and_shapes():
+def test_a_contact_sheet_keeps_order_and_colours():
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     sheet = contact_sheet([np.full((48, 48, 3), colour, np.uint8) for colour in colours], columns=2, tile=48)
     assert (sheet.dtype, sheet.shape) == (np.uint8, (2 * 56 + 8, 2 * 56 + 8, 3))
     places = [(32, 32), (32, 88), (88, 32), (88, 88)]
     assert [tuple(sheet[place]) for place in places] == [*colours, (255, 255, 255)]
-    wide = contact_sheet([np.zeros((10, 40, 3), np.uint8)], tile=40)
-    assert (wide == 0).all(axis=2).sum() == 400

@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 
 from emodet.datasets.readers import open_reader
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.synthetic.faces import draw_face
 from emodet.synthetic.releases import STAMP, write_release
-
-
-def test_the_seed_alone_decides():
-    first, second = draw_face("fear", (3, 14)), draw_face(EMOTIONS.index("fear"), (3, 14))
-    assert np.array_equal(first.image, second.image)
-    assert (first.box, first.landmarks) == (second.box, second.landmarks)
-    draw_face("anger", (3, 1))
-    assert np.array_equal(first.image, draw_face("fear", (3, 14)).image), "drawing keeps no state"
-    assert not np.array_equal(first.image, draw_face("fear", (3, 15)).image)
 
 
 @pytest.mark.parametrize("size", [32, 48, 96, 113, 224])
@@ -40,12 +30,12 @@ def test_a_face_is_described_in_its_own_pixels(size):
 
 
 @pytest.mark.parametrize("emotion", [8, "uncertain", "bored"])
-def test_other_emotions_are_refused(emotion):
+def test_unknown_emotions(emotion):
     with pytest.raises(EmodetError, match=str(emotion)):
         draw_face(emotion, 0)
 
 
-# A release: labels and boxes, the balance, and that a half-written one never looks complete.
+# A release on disk.
 
 
 def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path):
@@ -61,7 +51,7 @@ def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path):
     assert per_class("even", "uniform") == [10] * 8
 
 
-def test_what_exists_is_left_alone_and_something_else_is_refused(tmp_path):
+def test_existing_files_are_kept(tmp_path):
     root = tmp_path / "faces"
     write_release(root, {"train": 8}, size=32)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
@@ -70,16 +60,8 @@ def test_what_exists_is_left_alone_and_something_else_is_refused(tmp_path):
         write_release(root, {"train": 8}, seed=1, size=32)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
     assert json.loads((root / STAMP).read_text())["layout"] == "yolo"
-    file = tmp_path / "holiday.jpg"
-    file.write_bytes(b"mine")
-    for root in (tmp_path, file):
-        with pytest.raises(EmodetError, match="root=.*empty"):
-            write_release(root, {"train": 8})
-    assert file.read_bytes() == b"mine"
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    write_release(empty, {"train": 8}, size=32)
-    assert (empty / STAMP).is_file()
+    with pytest.raises(EmodetError, match=r"root=.*empty"):
+        write_release(tmp_path, {"train": 8})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +71,7 @@ def test_what_exists_is_left_alone_and_something_else_is_refused(tmp_path):
         *(("size", 8), ("seed", -1), ("balance", "even")),
     ],
 )
-def test_arguments_out_of_range_are_named(tmp_path, name, value):
+def test_arguments_out_of_range(tmp_path, name, value):
     with pytest.raises(EmodetError, match=f"{name}=" + ("" if name == "faces" else repr(value))):
         write_release(**({"root": tmp_path / "faces", "faces": {"train": 8}} | {name: value}))
     assert list(tmp_path.iterdir()) == []
