@@ -13,10 +13,10 @@ from emodet.synthetic.releases import STAMP, write_release
 
 
 @pytest.mark.parametrize("size", [32, 48, 96, 113, 224])
-def test_a_face_is_described_in_its_own_pixels(size):
+def test_a_face_follows_from_its_seed_with_box_and_landmarks(size):
     face = draw_face("happiness", (1, size), size)
-    assert face.image.shape == (size, size, 3)
-    assert face.image.dtype == np.uint8
+    assert (face.image.shape, face.image.dtype) == ((size, size, 3), np.uint8)
+    assert np.array_equal(face.image, draw_face("happiness", (1, size), size).image)
     assert np.ptp(face.image.astype(int)) > 80
     points = np.asarray(face.landmarks)
     x1, y1, x2, y2 = face.box
