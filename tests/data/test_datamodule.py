@@ -134,20 +134,9 @@ class TestBatches:
 
 
 class TestPreparing:
-    def test_packs_are_made_once_and_logged(self, root, tmp_path, caplog):
-        caplog.set_level(logging.INFO, "emodet")
-        data = module(root, tmp_path / "packs")
+    def test_setup_needs_a_pack(self, root, tmp_path):
         with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):
-            data.setup()
-        data.prepare_data()
-        assert "preparing FER+ from" in caplog.text
-        assert "train  neutral" in caplog.text
-        times = {file: file.stat().st_mtime_ns for file in tmp_path.glob("packs/*/*")}
-        caplog.clear()
-        data.prepare_data()
-        module(root, tmp_path / "packs").prepare_data()
-        assert caplog.text == ""
-        assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("packs/*/*")} == times
+            module(root, tmp_path / "packs").setup()
 
     def test_dropped_faces_are_reported(self, root, tmp_path, caplog):
         table = pq.read_table(root / "faces.parquet").to_pylist()

@@ -76,11 +76,7 @@ def keys(data, split):
 
 def numbers_of(data, split):
     """Data set and number of the picture of each face."""
-    found = []
-    for key in keys(data, split):
-        source, _, path = key.partition(":")
-        found.append((source, int("".join(filter(str.isdigit, path.rpartition("/")[2])))))
-    return found
+    return [(key.partition(":")[0], int(Path(key).stem)) for key in keys(data, split)]
 
 
 def test_faces_keep_their_pixels_and_labels_and_nothing_is_copied(roots, mix, tmp_path):

@@ -1,5 +1,6 @@
 """The report's folder: JSON, CSV, figures and a page that needs nothing else; training curves and contact sheets."""
 
+import csv
 import html
 import json
 import re
@@ -206,10 +207,8 @@ METRICS = """epoch,step,lr-AdamW,train/loss,val/accuracy,val/loss,val/macro_f1
 
 @pytest.mark.parametrize("left_out", [(), ("lr-AdamW",), ("val/accuracy", "val/macro_f1"), ("train/loss",)])
 def test_curves_are_drawn_from_the_columns_there_are(tmp_path, left_out):
-    table = [line.split(",") for line in METRICS.splitlines()]
-    kept = [place for place, name in enumerate(table[0]) if name not in left_out]
-    png = tmp_path / "curves.png"
-    plot_curves([{table[0][place]: row[place] for place in kept} for row in table[1:]], png)
+    rows, png = csv.DictReader(METRICS.splitlines()), tmp_path / "curves.png"
+    plot_curves([{name: cell for name, cell in row.items() if name not in left_out} for row in rows], png)
     check_edges(decode_rgb(png.read_bytes()))
     assert [each.name for each in tmp_path.iterdir()] == ["curves.png"]
 

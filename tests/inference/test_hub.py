@@ -1,10 +1,10 @@
-"""Model files on the hub: here its library is replaced by one that keeps repositories in a local folder."""
+"""Model files on the Hugging Face Hub, here with repositories in a local folder."""
 
-import inspect
 import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -16,33 +16,31 @@ from emodet.modelfile import SHIPPED
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """`huggingface_hub` with the signatures of the real one, where that is installed."""
-    folder = tmp_path / "hub"
+    """Calls must fit the library's signatures."""
+    library, folder = pytest.importorskip("huggingface_hub"), tmp_path / "hub"
+    api, download = create_autospec(library.HfApi), create_autospec(library.hf_hub_download)
 
-    class HfApi:
-        def __init__(self, token=None):
-            assert token == "secret"
+    def upload(*, repo_id, folder_path, commit_message):
+        shutil.copytree(folder_path, folder / repo_id, dirs_exist_ok=True)
+        return f"https://hub/{repo_id}/commit/1"
 
-        def create_repo(self, repo_id, *, private=None, exist_ok=False):
-            assert (exist_ok, private) == (True, True)
-            (folder / repo_id).mkdir(parents=True)
-
-        def upload_folder(self, *, repo_id, folder_path, commit_message=None):
-            shutil.copytree(folder_path, folder / repo_id, dirs_exist_ok=True)
-            return f"https://hub/{repo_id}/commit/1"
-
-    def hf_hub_download(repo_id, filename, *, revision=None):
+    def downloaded(repo_id, filename, *, revision):
         if not (file := folder / repo_id / filename).is_file():
             raise FileNotFoundError(f"{repo_id}@{revision}")
         return str(file)
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=HfApi, hf_hub_download=hf_hub_download))
-    return folder
+    api.return_value.create_repo.side_effect = lambda repo_id, **_: (folder / repo_id).mkdir(parents=True)
+    api.return_value.upload_folder.side_effect, download.side_effect = upload, downloaded
+    monkeypatch.setattr(library, "HfApi", api)
+    monkeypatch.setattr(library, "hf_hub_download", download)
+    return SimpleNamespace(folder=folder, api=api)
 
 
-def test_a_model_file_goes_to_the_hub_and_comes_back(hub):
+def test_a_model_file_is_uploaded_and_downloaded(hub):
     assert push_to_hub("int8", "me/faces", private=True, token="secret") == "https://hub/me/faces/commit/1"
-    card = (hub / "me" / "faces" / "README.md").read_text(encoding="utf-8")
+    hub.api.assert_called_once_with(token="secret")
+    hub.api.return_value.create_repo.assert_called_once_with("me/faces", private=True, exist_ok=True)
+    card = (hub.folder / "me" / "faces" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: emodet\n")
     assert "neutral, happiness" in card
     assert 'from_pretrained("me/faces")' in card
@@ -64,7 +62,7 @@ def test_a_folder_needs_no_library(tmp_path, monkeypatch):
         from_pretrained("me/faces")
 
 
-def test_folders_are_neither_mixed_up_nor_overwritten(tmp_path):
+def test_other_folders_are_neither_read_nor_overwritten(tmp_path):
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(EmodetError, match=r"folder='.*README\.md"):
         save_pretrained("int8", tmp_path)
@@ -82,15 +80,7 @@ def test_only_model_files_are_uploaded_and_a_failed_upload_is_reported(hub, tmp_
     (tmp_path / "net.onnx").write_bytes(b"no model")
     with pytest.raises(EmodetError, match=r"net\.onnx"):
         push_to_hub(tmp_path / "net.onnx", "me/faces", token="secret")
-    assert not hub.exists()
+    assert not hub.folder.exists()
     push_to_hub("int8", "me/faces", private=True, token="secret")
     with pytest.raises(EmodetError, match=r"repo_id=me/faces: the upload failed .*hf auth login"):
         push_to_hub("int8", "me/faces", private=True, token="secret")  # this hub makes a repository once
-
-
-def test_the_calls_suit_the_real_library():
-    library = pytest.importorskip("huggingface_hub")
-    inspect.signature(library.HfApi).bind(token="x")
-    inspect.signature(library.HfApi.create_repo).bind(None, "me/faces", private=True, exist_ok=True)
-    inspect.signature(library.HfApi.upload_folder).bind(None, repo_id="a/b", folder_path="x", commit_message="x")
-    inspect.signature(library.hf_hub_download).bind("me/faces", "emodet.onnx", revision=None)
