@@ -31,13 +31,7 @@ def test_operations_are_as_described(guarded_address, video, examples):
     assert len(operations) == 11
     for operation in operations:
 
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        @settings(max_examples=examples, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def one(case):
             # Of numbers that are made up there is no video: one that there is, in most cases.

@@ -37,7 +37,7 @@ def prepare(name, root, mode, **more):
     ("name", "mode"),
     [*((name, mode) for name in WITH_BOXES for mode in list(MODES)[:3]), ("affectnet_csv", "aligned by the eyes")],
 )
-def test_a_pack_holds_what_the_one_definition_cuts(name, mode, tmp_path):
+def test_packed_crops_equal_those_of_preprocessing(name, mode, tmp_path):
     made = RELEASES[name](tmp_path / "release")
     crop, values = MODES[mode]
     pack = prepare(name, made.root, mode)
@@ -60,7 +60,7 @@ BOX, EYES = r"data\.crop=box: {0} of {0} faces have no box", r"preprocessing\.al
         ("affectnet_csv", "aligned by the eyes", {"reader_options": {"landmarks": False}}, EYES),
     ],
 )
-def test_boxes_and_landmarks_that_are_not_there_or_turned_off_are_refused(name, mode, options, said, tmp_path):
+def test_missing_boxes_and_landmarks_are_refused(name, mode, options, said, tmp_path):
     made = RELEASES[name](tmp_path / "release")
     with pytest.raises(EmodetError, match=said.format(made.faces)):
         prepare(name, made.root, mode, **options)
@@ -71,7 +71,7 @@ def test_boxes_and_landmarks_that_are_not_there_or_turned_off_are_refused(name, 
     ("lacking", "values", "said"),
     [("box", {}, "no box, which data.crop=box needs"), ("landmarks", {"alignment": "eyes"}, "no landmarks, which")],
 )
-def test_the_few_faces_that_lack_it_are_listed(lacking, values, said, tmp_path):
+def test_few_faces_without_a_box_or_landmarks_are_listed(lacking, values, said, tmp_path):
     faces = records(20, emotion=0, box=(5, 5, 40, 40), landmarks=TILTED)
     object.__setattr__(faces[7], lacking, None)
     options = {"crop": "box", "processes": 1, "progress": False}
@@ -83,8 +83,6 @@ def test_the_few_faces_that_lack_it_are_listed(lacking, values, said, tmp_path):
     (entry,) = pack.manifest["unreadable"]
     assert entry["key"] == faces[7].key
     assert said in entry["reason"]
-    with pytest.raises(EmodetError, match="1 of 20 faces have no"):
-        Packing(reader, preprocessing, tmp_path / "others", max_unreadable=0.01, **options).make()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +93,7 @@ def test_the_few_faces_that_lack_it_are_listed(lacking, values, said, tmp_path):
         ("own_csv", "5,5,35,35", "5,500,35,535"),
     ],
 )
-def test_a_box_outside_its_picture_is_listed_and_never_a_smear_of_its_edge(name, old, new, tmp_path):
+def test_boxes_outside_their_picture_are_listed(name, old, new, tmp_path):
     made = RELEASES[name](tmp_path / "release")
     made.said_in.write_text(made.said_in.read_text().replace(old, new, 1))
     pack = prepare(name, made.root, "box", max_unreadable=0.2)
@@ -140,7 +138,7 @@ def test_crops_are_those_of_live_recognition_and_others_are_listed(photos, tmp_p
         assert np.array_equal(pack.images([row])[0], CROP.crop(image, found.box, found.landmarks))
 
 
-def test_photographs_packed_as_they_are_get_a_warning_and_those_without_any_face_are_refused(photos, tmp_path, caplog):
+def test_photographs_packed_whole_get_a_warning_and_those_without_any_face_are_refused(photos, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         Source(photos, "class_folders", packs=tmp_path, processes=1).prepare(CROP)
     assert "data.crop=detect" in caplog.text

@@ -168,7 +168,7 @@ def test_a_picture_of_two_trains_once_with_the_first_one_s_label(mix, tmp_path):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from(["auto", "val", 0.3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_splits_share_no_picture(seed, count, val_from):
     random = np.random.default_rng(seed)
     tables = [random_table(random, random.integers(12, 40), ("train", "val", "test"), 60) for _ in range(count)]

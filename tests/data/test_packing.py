@@ -41,16 +41,11 @@ class TestWhatIsPacked:
         """A box is in the pixels of the whole picture."""
         whole = np.full((400, 400, 3), 30, np.uint8)
         whole[300:380, 300:380] = 220
-        record = Sample("a/0001", "train", 0, box=(300, 300, 380, 380))
+        record, state = Sample("a/0001", "train", 0, box=(300, 300, 380, 380)), torch.get_rng_state()
         reader = MadeReader(tmp_path, [record], {record.key: encoded(whole, "JPEG", quality=95)})
         assert prepare(reader, tmp_path / "boxes", crop="box").images([0]).min() > 200
         other = prepare(reader, tmp_path / "whole").images([0])[0]
         assert np.abs(other[0, :30, :30].astype(int) - 30).max() < 10
-        across = np.broadcast_to(np.linspace(0, 255, 192)[None, :, None], (192, 192, 3)).astype(np.uint8)
-        reader = MadeReader(tmp_path, records(1), {"train/0000": encoded(across, "JPEG", quality=95)})
-        state = torch.get_rng_state()
-        pack = prepare(reader, tmp_path / "packs")
-        assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(across)).max() <= 3
         assert torch.equal(torch.get_rng_state(), state)  # initial weights do not depend on whether a pack existed
 
     def test_the_folder_changes_with_what_matters(self, tmp_path):
@@ -260,10 +255,6 @@ class TestProcesses:
         assert not finished(tmp_path / "packs")
 
 
-def overwrite(made):
-    put_picture(made.picture, 77)
-
-
 class TestChangedRelease:
     @pytest.mark.parametrize("root", ["release", "link", "{tmp_path}/release"])
     def test_nothing_changed(self, tmp_path, caplog, monkeypatch, root):
@@ -286,7 +277,7 @@ class TestChangedRelease:
                 "faces",
             ),
             ("class_folders", lambda made: put_picture(made.picture.parent / "new.jpg", 78), "faces"),
-            *((name, overwrite, "files") for name in ("own_csv", "class_folders", "affectnet_npy")),
+            *((name, lambda made: put_picture(made.picture, 77), "files") for name in ("own_csv", "affectnet_npy")),
         ],
     )
     def test_changes_are_refused_by_prepare_and_all_but_pixels_noticed_by_training(

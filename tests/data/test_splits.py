@@ -105,7 +105,7 @@ class TestCopies:
     *(st.integers(0, 10**6), st.sampled_from([("train",), ("train", "test"), ("train", "val", "test")])),
     *(st.sampled_from([0, 0.5, 1]), st.sampled_from(["auto", "val", 0.1, 0.5])),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_splits_share_nothing(seed, splits, named, val_from):
     random = np.random.default_rng(seed)
     made = random_table(random, random.integers(20, 150), splits, random.integers(5, 300), named)
@@ -146,7 +146,6 @@ def batches(count, size, *, seed=0, epoch=0, done=0, rank=0, world=1):
 
 class TestTraining:
     @given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 4), st.integers(0, 3), st.integers(0, 50))
-    @settings(deadline=None)
     def test_each_face_at_most_once_per_epoch_over_all_processes(self, count, size, world, seed, epoch):
         if size * world > count:
             with pytest.raises(EmodetError, match=rf"data\.batch_size={size} on {world} process\(es\) needs more"):

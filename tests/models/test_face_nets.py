@@ -65,10 +65,9 @@ def test_the_first_convolution_takes_bgr_pixels_less_their_mean(faceres):
 
 
 def test_other_files_are_refused(faceres):
-    for listed in ("{", "[]", '{"weightsManifest": []}'):
-        faceres.with_suffix(".json").write_text(listed)
-        with pytest.raises(EmodetError, match=r"net\.pretrained=.*faceres\.json"):
-            next(read_faceres(faceres, Preprocessing()))
+    faceres.with_suffix(".json").write_text("{")
+    with pytest.raises(EmodetError, match=r"net\.pretrained=.*faceres\.json"):
+        next(read_faceres(faceres, Preprocessing()))
     faceres.write_bytes(faceres.read_bytes()[:-1] + b"x")
     with pytest.raises(EmodetError, match=r"net\.pretrained=.*faceres\.bin.*SHA-256"):
         FaceMobileNet(pretrained=str(faceres))
