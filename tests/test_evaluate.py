@@ -26,7 +26,7 @@ def test_a_checkpoint_scores_as_in_its_run(output, trained_run, tmp_path):
         assert metrics(again)[name] | each == metrics(again)[name]
 
 
-def test_the_report_goes_into_the_run_folder_and_val_is_optimistic(command, trained_run, tmp_path):
+def test_reports_are_written_into_the_run_folder(command, trained_run, tmp_path):
     output = tmp_path / "val"
     assert command("emodet.evaluate", f"checkpoint={trained_run}", "split=val", f"output={output}") == 0
     assert metrics(output) == metrics(trained_run / "evaluation-val")
@@ -72,7 +72,7 @@ def test_robustness(command, trained_run, tmp_path, capsys):
     assert not (output / "robustness.csv").exists()
 
 
-def test_a_model_file_is_measured_on_all_faces_of_data_without_splits(output, release, tmp_path):
+def test_a_model_file_is_evaluated_on_data_without_splits(output, release, tmp_path):
     for number, picture in enumerate(sorted((release / "train" / "images").iterdir())[:40]):
         folder = tmp_path / "photos" / ("happy", "neutral")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)

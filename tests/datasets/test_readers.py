@@ -48,8 +48,7 @@ def has_note(listing, *parts):
 
 
 BINARY = ("affectnet_npy", "ferplus", "image_label_parquet")
-NAMES_ALONE = ("jaffe", "ckplus", "class_folders")  # no file says anything about the faces
-WITH_TEXT = [name for name in RELEASES if name not in (*BINARY, *NAMES_ALONE)]
+WITH_TEXT = [name for name in RELEASES if name not in (*BINARY, "jaffe", "ckplus", "class_folders")]
 WITH_PICTURES = [name for name in RELEASES if name not in (*BINARY[1:], "fer2013", "ferplus_csv")]
 TRAIN, LAST_VAL, LAST_TEST = ["train"] * 8, ["train"] * 6 + ["val"] * 2, ["train"] * 6 + ["test"] * 2
 USAGES, TWO, BOX = ["train", "train", "val", "test"] * 2, ("anger", "happiness"), (5, 5, 35, 35)
