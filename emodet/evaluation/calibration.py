@@ -48,17 +48,13 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
         T in `TEMPERATURE_RANGE`: an end of the range if the loss is monotonic (the low end for a net that is always
         correct), and 1.0 if the temperature has no effect (all logits of each row are equal).
     """
-    rows, ids = np.asarray(logits, dtype=np.float64), np.asarray(emotion)
-    if rows.ndim != 2 or ids.shape != rows.shape[:1] or len(rows) == 0:
-        raise EmodetError(f"logits of shape {rows.shape} and emotion of shape {ids.shape}: (N, K) and (N,) are needed")
+    rows = np.asarray(logits, dtype=np.float64)
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise EmodetError(f"logits: {(~finite).sum()} of {len(rows)} faces are not finite; training diverged")
-    if ids.min() < 0 or ids.max() >= rows.shape[1]:
-        raise EmodetError(f"emotion: ids from {ids.min()} to {ids.max()} do not fit logits of {rows.shape[1]} classes")
     from scipy.optimize import brentq
 
-    true_logit = rows[np.arange(len(rows)), ids]
+    true_logit = rows[np.arange(len(rows)), emotion]
 
     def slope(inverse: float) -> float:
         """Derivative of the loss by 1 / T: expected logit minus logit of the true class."""

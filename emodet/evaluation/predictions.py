@@ -46,29 +46,15 @@ class Predictions:
     index: Int64 | None = None
 
     def __post_init__(self) -> None:
-        faces, names = len(self.keys), tuple(self.class_names)
-        if faces == 0:
+        if len(self.keys) == 0:
             raise EmodetError(f"predictions for {self.data}, split {self.split}: no faces, so nothing to evaluate")
-        # Tuples and float64, whatever came: everything after this relies on them.
-        checked: dict[str, Any] = {"keys": tuple(map(str, self.keys)), "class_names": names}
-        checked["emotion"] = np.asarray(self.emotion, dtype=np.int64)
-        if checked["emotion"].shape != (faces,) or not (
-            0 <= checked["emotion"].min() <= checked["emotion"].max() < len(names)
-        ):
-            raise EmodetError(
-                f"emotion: {faces} ids of {len(names)} classes are needed; leave out faces of other classes"
-            )
         for name in ("probabilities", "uncalibrated", "valence_arousal", "annotated"):
-            rows = getattr(self, name)
-            checked[name] = None if rows is None else np.asarray(rows, dtype=np.float64)
+            if (rows := getattr(self, name)) is not None:
+                object.__setattr__(self, name, np.asarray(rows, dtype=np.float64))
         for name in ("probabilities", "uncalibrated"):
-            rows = checked[name]
+            rows = getattr(self, name)
             if rows is not None and not (rows.min() >= 0 and (abs(rows.sum(axis=1) - 1) <= _TOLERANCE).all()):
                 raise EmodetError(f"{name}: rows that sum to 1 are needed; logits need a softmax first")
-        for name in ("groups", "sources"):
-            checked[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
 
     def of_source(self, name: str) -> "Predictions":
         """The faces of one data set of a mix, in the same order."""

@@ -37,7 +37,7 @@ def worst_errors(predictions: Predictions, count: int) -> Int64:
 def write_report(
     evaluation: Evaluation,
     predictions: Predictions,
-    images: Callable[[Int64], UInt8] | None,
+    images: Callable[[Int64], UInt8],
     folder: Path,
     *,
     details: Details,
@@ -47,20 +47,14 @@ def write_report(
     """Write the report's folder; a report that is already there is replaced. Returns the path of ``report.html``.
 
     It holds ``report.html``, ``report.json``, ``predictions.csv`` and figures as PNG. `images` gives crops, uint8
-    (N, H, W, 3) RGB, of faces by their indices in `predictions`; it is None where images must not leave the data set:
-    keys are listed instead. `details` are what it takes to repeat the evaluation: checkpoint, commit, pack fingerprint,
-    seeds, temperature. `errors` is the number of most confident mistakes to show.
+    (N, H, W, 3) RGB, of faces by their indices in `predictions`. `details` are what it takes to repeat the evaluation:
+    checkpoint, commit, pack fingerprint, seeds, temperature. `errors` is the number of most confident mistakes to show.
     """
     require(errors >= 0, "errors", errors, "the number of faces to show, 0 or more")
     figures, names = _figures(evaluation, predictions, robustness), evaluation.class_names
     worst = worst_errors(predictions, errors)
-    rows = [error_row(predictions, index) for index in worst.tolist()]
-    crops = None if images is None else images(worst)
-    # JSON has no number that is not finite.
-    plain = {
-        key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
-    }
-    content = {"details": plain, **evaluation.as_dict(), "errors": rows}
+    rows, crops = [error_row(predictions, index) for index in worst.tolist()], images(worst)
+    content = {"details": dict(details), **evaluation.as_dict(), "errors": rows}
     page = render(
         "report.html",
         evaluation=evaluation,
@@ -85,7 +79,7 @@ def write_report(
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": page,
         "predictions.csv": csv_text(_prediction_rows(predictions)),
-        "errors.png": encode_image(error_sheet(rows, crops), ".png") if rows and crops is not None else None,
+        "errors.png": encode_image(error_sheet(rows, crops), ".png") if rows else None,
         "robustness.csv": corruptions.robustness_csv(evaluation, robustness) if robustness else None,
         **{f"{name}.png": png for name, png in figures.items()},
     }

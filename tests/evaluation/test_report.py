@@ -32,7 +32,7 @@ from emodet.evaluation.scores import evaluate_predictions
 from emodet.images import decode_rgb, load_rgb
 
 NASTY = '<script>alert("1")</script>&'
-DETAILS = {"checkpoint": NASTY, "temperature": 1.5, "best loss": float("nan")}
+DETAILS = {"checkpoint": NASTY, "temperature": 1.5}
 FIGURES = {"confusion_matrix.png", "reliability.png", "per_class.png", "coverage.png", "valence_arousal.png"}
 
 
@@ -79,7 +79,7 @@ def test_json_holds_every_score_and_csv_every_prediction(folder, predictions):
         assert load_rgb(folder / name).size
     found = json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)
     expected = evaluate_predictions(predictions, resamples=100)
-    assert found["details"] == {**DETAILS, "best loss": "nan"}
+    assert found["details"] == DETAILS
     assert (found["data"], found["split"], found["faces"]) == (NASTY, "val", 300)
     for name, score in expected.scores.items():
         row = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
@@ -119,22 +119,22 @@ def test_the_page_makes_no_request_escapes_text_and_is_accessible(folder):
 
 
 @pytest.mark.usefixtures("plain_figures")
-def test_a_new_report_replaces_the_old_one_and_may_have_no_images(folder, tmp_path):
+def test_a_new_report_replaces_the_old_one_alone(folder, tmp_path):
     plain = make_predictions(60)
     target = tmp_path / "r"
     target.mkdir()
     for name in ("report.json", "errors.png", "valence_arousal.png"):
         (target / name).write_bytes((folder / name).read_bytes())
     (target / "mine.png").write_text("mine")
-    page = Page(write_report(evaluate_predictions(plain, resamples=0), plain, None, target, details={}, errors=6))
+    page = Page(write_report(evaluate_predictions(plain, resamples=0), plain, images, target, details={}, errors=6))
     assert (target / "mine.png").read_text() == "mine"
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 4 + 6
     worst = worst_errors(plain, 6)
     assert (np.diff(plain.confidence[worst]) <= 0).all()
     for index in worst:
         assert plain.predicted[index] != plain.emotion[index]
         assert plain.keys[index] in page.text
-    names = {file.name for file in target.iterdir()}
+    names = {file.name for file in target.iterdir()} - {"errors.png"}
     assert names == (FIGURES - {"valence_arousal.png"}) | {"report.html", "report.json", "predictions.csv", "mine.png"}
     assert "Valence" not in page.text
 
@@ -144,9 +144,9 @@ def test_bad_arguments_are_refused(tmp_path):
     evaluation = evaluate_predictions(predictions, resamples=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(EmodetError, match="errors=-1"):
-        write_report(evaluation, predictions, None, tmp_path / "r", details={}, errors=-1)
+        write_report(evaluation, predictions, images, tmp_path / "r", details={}, errors=-1)
     with pytest.raises(EmodetError, match="cannot be written"):
-        write_report(evaluation, predictions, None, tmp_path / "file" / "below", details={})
+        write_report(evaluation, predictions, images, tmp_path / "file" / "below", details={})
 
 
 def test_a_split_without_an_emotion_and_a_device_that_is_not_there_are_refused():
