@@ -5,6 +5,7 @@ Goodfellow et al. 2013 (arXiv 1307.0414) for the pictures, Barsoum et al. 2016 (
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,9 @@ class PixelReader(Reader):
     A sample's key is the number of its row from 0, its `Sample.file` the offset of the row in bytes.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.pixels = self.pixel_file()
-
-    def pixel_file(self) -> Path:
-        """Find the CSV file with the pixels."""
+    @cached_property
+    def pixels(self) -> Path:
+        """The CSV file with the pixels."""
         return self.listed_in
 
     def pixel_rows(self) -> Iterator[tuple[str, str, int]]:
@@ -195,8 +193,8 @@ class FerPlus(_Votes, ParquetReader):
         image, index = pq.read_schema(file).field("image").type, table.column("index")
         if not is_binary(image):
             raise EmodetError(f"{file}: the column image has the type {image}; encoded pictures belong there")
-        if not pa.types.is_integer(index.type) or index.null_count:
-            raise EmodetError(f"{file}: the column index must hold a whole number in every row")
+        if not pa.types.is_integer(index.type) or index.null_count or len(index.unique()) < len(index):
+            raise EmodetError(f"{file}: the column index must hold another whole number in every row")
         splits, keys = table.column("split").to_pylist(), [f"{number:05d}" for number in index.to_pylist()]
         strange = sorted({str(split) for split in splits} - {"train", "val", "test"})
         if strange:
@@ -204,8 +202,6 @@ class FerPlus(_Votes, ParquetReader):
         votes = np.stack([table.column(name).to_numpy() for name in (*EMOTIONS, "unknown", "NF")], axis=1)
         if votes.dtype.kind not in "iu" or (votes < 0).any():
             raise EmodetError(f"{file}: the vote columns must hold whole numbers from 0")
-        if len(set(keys)) != len(keys):
-            raise EmodetError(f"{file}: the column index names a row more than once")
         path = file.relative_to(self.base).as_posix()
         return self.samples_of(listing, keys, [f"{path}:{row}" for row in range(len(keys))], splits, votes)
 
@@ -231,7 +227,8 @@ class FerPlusCsv(_Votes, PixelReader):
     def fits(cls, file: Path) -> bool:
         return damaged_or_has(file, _VOTES)
 
-    def pixel_file(self) -> Path:
+    @cached_property
+    def pixels(self) -> Path:
         pixels = _named(self.base, _PIXELS_FILE)
         if not pixels:
             raise EmodetError(

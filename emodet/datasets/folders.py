@@ -112,12 +112,9 @@ def relative_path(text: str, where: str) -> str:
     """Normalise a path in a list: forward slashes, no ``.`` parts; raises `EmodetError` if it leaves the folder."""
     slashed = text.strip().replace("\\", "/")
     parts = [part for part in slashed.split("/") if part not in ("", ".")]
-    if not parts or "\0" in slashed:
-        raise EmodetError(f"{where}: {text!r} is not the path of a picture")
-    if slashed.startswith("/") or re.match(r"[A-Za-z]:", slashed) or ".." in parts:
-        raise EmodetError(
-            f"{where}: the path {text!r} leaves the folder of pictures; write it relative to that folder, without .."
-        )
+    is_absolute = slashed.startswith("/") or re.match(r"[A-Za-z]:", slashed)
+    if not parts or is_absolute or ".." in parts or "\0" in slashed:
+        raise EmodetError(f"{where}: {text!r} is no path of a picture below the folder of pictures, without ..")
     return "/".join(parts)
 
 

@@ -102,10 +102,6 @@ class ImageLabelParquet(ParquetReader):
 
     names: Sequence[str] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.names = None if self.names is None else list(self.names)
-
     @classmethod
     def fits(cls, file: Path) -> bool:
         return has_schema(file, _has_pictures)
