@@ -96,12 +96,9 @@ class Corrections:
             for place in places:
                 label = int(table.emotion[place])
                 if row.was not in (None, label):
-                    raise self._error(
-                        row,
-                        f"{row.key} has the label {self._name(label)}, but the column was contains "
-                        f"{self._name(row.was)}: the correction was made for other labels. Remove the column was to "
-                        "apply it anyway",
-                    )
+                    found, expected = self._name(label), self._name(row.was)
+                    problem = f"{row.key} has the label {found}, not {expected} as in the column was"
+                    raise self._error(row, f"{problem}; remove this column to apply the correction anyway")
                 other = by_place.setdefault(place, row)
                 if other is not row:
                     raise self._error(row, f"{row.key} is corrected by line {other.line} already; keep one")

@@ -5,14 +5,14 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from emodet.arrays import Int64, UInt8
 from emodet.cpu import available_cores
@@ -211,11 +211,11 @@ class EmotionDataModule(L.LightningDataModule):
         return np.stack([crops, self.augmentation(crops, self.seed)], axis=1)
 
     def _evaluation(self, indices: Int64, rank: int, world_size: int) -> DataLoader[faces.Batch]:
-        batches = faces.EvaluationBatches(indices, self.eval_batch_size, rank, world_size)
+        batches = faces.evaluation_batches(indices, self.eval_batch_size, rank, world_size)
         return self._loader(batches, [False] * len(self.sources), None)
 
     def _loader(
-        self, batches: Sampler[faces.BatchIndices], soft: Sequence[bool], augmentation: Augmentation | None
+        self, batches: Iterable[faces.BatchIndices], soft: Sequence[bool], augmentation: Augmentation | None
     ) -> DataLoader[faces.Batch]:
         self._fit_shared_memory()
         return faces.LazyDataLoader(faces.FaceDataset(self.pack, soft, augmentation), batches, self.num_workers)

@@ -1,6 +1,7 @@
 """Batches of a pack: sampling order and frequency of faces, and the loader that fetches them."""
 
 import atexit
+import math
 import multiprocessing
 import os
 import signal
@@ -92,23 +93,13 @@ class TrainingBatches(Sampler[BatchIndices]):
             yield BatchIndices(rows, int(entropy))
 
 
-class EvaluationBatches(Sampler[BatchIndices]):
-    """Batch sampler that yields every face exactly once over all processes, in order, without padding.
+def evaluation_batches(indices: Int64, batch_size: int, rank: int = 0, world_size: int = 1) -> list[BatchIndices]:
+    """Return batches with every face exactly once over all processes, in order, without padding.
 
     All processes have the same number of batches, so that none waits for another; the last batches can be empty.
     """
-
-    def __init__(self, indices: Int64, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.indices, self.batch_size = indices[rank::world_size], batch_size
-        self.count = -(-len(indices) // (batch_size * world_size))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[BatchIndices]:
-        for batch in range(self.count):
-            start = batch * self.batch_size
-            yield BatchIndices(self.indices[start : start + self.batch_size], 0)
+    own, count = indices[rank::world_size], math.ceil(len(indices) / (batch_size * world_size))
+    return [BatchIndices(own[start : start + batch_size], 0) for start in range(0, count * batch_size, batch_size)]
 
 
 def sampling_weights(

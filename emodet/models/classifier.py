@@ -299,7 +299,7 @@ class EmotionClassifier(L.LightningModule):
     def _predict_into(self, outputs: FaceOutputs, batch: Batch) -> None:
         if len(batch["image"]):
             logits, predicted = self.predict_heads(batch["image"])
-        else:  # see `EvaluationBatches`
+        else:  # see `evaluation_batches`
             logits, predicted = batch["target"], batch["valence_arousal"]
         outputs.update({**batch, "logits": logits, "predicted": predicted})
 

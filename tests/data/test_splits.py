@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_reader import random_table, table_with
 
-from emodet.data.faces import EvaluationBatches, TrainingBatches, sampling_weights
+from emodet.data.faces import TrainingBatches, evaluation_batches, sampling_weights
 from emodet.data.splits import assign_splits
 from emodet.errors import EmodetError
 
@@ -193,7 +193,7 @@ class TestTraining:
 @given(st.integers(0, 200), st.integers(1, 40), st.integers(1, 9))
 def test_evaluation_counts_each_face_exactly_once_in_order(count, size, world):
     indices = np.arange(count)[::-1] * 2
-    ranks = [EvaluationBatches(indices, size, rank, world) for rank in range(world)]
+    ranks = [evaluation_batches(indices, size, rank, world) for rank in range(world)]
     every = [content(mine) for mine in ranks]
     # Only the last batch may be without a face, and so all processes make equally many.
     assert all(1 <= len(rows) <= size for got in every for rows, _ in got[:-1])
