@@ -204,6 +204,8 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
 
 def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> bytes:
     """Predicted by annotated valence and arousal; the dashed line is where both are equal."""
+    from matplotlib import rcParams
+
     names = evaluation.dimensions
     if predictions.valence_arousal is None or predictions.annotated is None or not names:
         raise EmodetError("no face has valence and arousal both predicted and annotated")
@@ -211,7 +213,15 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> by
         for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
             number = DIMENSIONS.index(name)
             known = np.isfinite(predictions.annotated[:, number])
-            _draw_agreement(axes, predictions.annotated[known, number], predictions.valence_arousal[known, number])
+            annotated, predicted = (
+                rows[known, number] for rows in (predictions.annotated, predictions.valence_arousal)
+            )
+            axes.axhline(0, color=rcParams["grid.color"], linewidth=0.8, zorder=0)
+            axes.axvline(0, color=rcParams["grid.color"], linewidth=0.8, zorder=0)
+            axes.scatter(annotated, predicted, 14, "C0", edgecolors="none", alpha=min(0.55, 300 / len(annotated)))
+            axes.plot([-1, 1], [-1, 1], color=INK, linewidth=1, linestyle=_DASHED)
+            axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+            axes.grid(False)
             axes.set_title(name)
             lines = [f"{kind.upper()} {format_score(evaluation[f'{kind}_{name}'])}" for kind in ("ccc", "rmse")]
             place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 8.5, "linespacing": 1.4}
@@ -220,18 +230,6 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> by
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("predicted")
         return to_png(figure, "Valence and arousal", evaluation.title)
-
-
-def _draw_agreement(axes: "Axes", annotated: np.ndarray, predicted: np.ndarray) -> None:
-    from matplotlib import rcParams
-
-    axes.axhline(0, color=rcParams["grid.color"], linewidth=0.8, zorder=0)
-    axes.axvline(0, color=rcParams["grid.color"], linewidth=0.8, zorder=0)
-    alpha = min(0.55, 300 / len(annotated))
-    axes.scatter(annotated, predicted, 14, "C0", edgecolors="none", alpha=alpha)
-    axes.plot([-1, 1], [-1, 1], color=INK, linewidth=1, linestyle=_DASHED)
-    axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
-    axes.grid(False)
 
 
 def read_curves(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[float, float]]:

@@ -28,10 +28,24 @@ _CONFUSIONS = 8  # that the page lists
 Details = Mapping[str, str | int | float | None]
 
 
-def worst_errors(predictions: Predictions, count: int) -> Int64:
-    """Indices of the wrong predictions, the most confident first, at most `count`; int64."""
-    wrong = np.flatnonzero(predictions.predicted != predictions.emotion)
-    return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:count].astype(np.int64)
+def worst_errors(predictions: Predictions, count: int) -> tuple[Int64, list[dict[str, Any]]]:
+    """Return at most `count` wrong predictions, the most confident first: int64 indices, and a description of each.
+
+    A description has the face's key, true and predicted class, and probabilities.
+    """
+    names, wrong = predictions.class_names, np.flatnonzero(predictions.predicted != predictions.emotion)
+    worst = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:count].astype(np.int64)
+    rows = [
+        {
+            "key": predictions.keys[index],
+            "emotion": names[predictions.emotion[index]],
+            "answer": names[predictions.predicted[index]],
+            "confidence": float(predictions.confidence[index]),
+            "probabilities": dict(zip(names, predictions.probabilities[index].tolist(), strict=True)),
+        }
+        for index in worst.tolist()
+    ]
+    return worst, rows
 
 
 def write_report(
@@ -52,8 +66,8 @@ def write_report(
     """
     require(errors >= 0, "errors", errors, "the number of faces to show, 0 or more")
     figures, names = _figures(evaluation, predictions, robustness), evaluation.class_names
-    worst = worst_errors(predictions, errors)
-    rows, crops = [error_row(predictions, index) for index in worst.tolist()], images(worst)
+    worst, rows = worst_errors(predictions, errors)
+    crops = images(worst)
     content = {"details": dict(details), **evaluation.as_dict(), "errors": rows}
     page = render(
         "report.html",
@@ -100,20 +114,8 @@ def _figures(
     }
 
 
-def error_row(predictions: Predictions, index: int) -> dict[str, Any]:
-    """A face's key, true and predicted class, and probabilities."""
-    names = predictions.class_names
-    return {
-        "key": predictions.keys[index],
-        "emotion": names[predictions.emotion[index]],
-        "answer": names[predictions.predicted[index]],
-        "confidence": float(predictions.confidence[index]),
-        "probabilities": dict(zip(names, predictions.probabilities[index].tolist(), strict=True)),
-    }
-
-
 def error_sheet(rows: Sequence[Mapping[str, Any]], crops: Sequence[UInt8] | UInt8) -> UInt8:
-    """The faces of `error_row`s as one image, uint8 (H, W, 3) RGB."""
+    """The faces of `worst_errors` as one image, uint8 (H, W, 3) RGB."""
     captions = [f"{row['emotion']}\nas {row['answer']} {100 * row['confidence']:.0f} %" for row in rows]
     return contact_sheet(crops, captions, 8, tile=128)
 

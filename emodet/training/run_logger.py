@@ -13,7 +13,7 @@ from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.report import error_row, error_sheet, worst_errors
+from emodet.evaluation.report import error_sheet, worst_errors
 from emodet.evaluation.scores import Evaluation
 from emodet.training.folder import RunFolder
 
@@ -98,8 +98,7 @@ class RunLogger(L.Callback):
                 logger.log_metrics(known)
 
     def _log_evaluation(self, prefix: str, report: Path, evaluation: Evaluation, predictions: Predictions) -> None:
-        worst = worst_errors(predictions, _WORST)
-        errors = [error_row(predictions, number) for number in worst.tolist()]
+        worst, errors = worst_errors(predictions, _WORST)
         for name, file in _FIGURES.items():
             if (report / file).is_file():
                 self._log_image(f"{prefix}/{name}", cv2.imread(str(report / file), cv2.IMREAD_COLOR_RGB))

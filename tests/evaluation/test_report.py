@@ -129,7 +129,7 @@ def test_a_new_report_replaces_the_old_one_alone(folder, tmp_path):
     page = Page(write_report(evaluate_predictions(plain, resamples=0), plain, images, target, details={}, errors=6))
     assert (target / "mine.png").read_text() == "mine"
     assert len(page.all("img")) == 4 + 6
-    worst = worst_errors(plain, 6)
+    worst, _ = worst_errors(plain, 6)
     assert (np.diff(plain.confidence[worst]) <= 0).all()
     for index in worst:
         assert plain.predicted[index] != plain.emotion[index]
