@@ -15,7 +15,6 @@ from emodet.arrays import Float64, Floats, Int64
 from emodet.auditing.duplicates import connected
 from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.pack import Pack
 from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
 from emodet.modelfile import ModelFile
@@ -73,8 +72,12 @@ def check_class_order(
                 finding = by_valence_arousal(label, table.valence[rows], table.arousal[rows], annotation)
                 yield from () if finding is None else (finding,)
             if model is not None and rows.size:
-                sample = _sample_per_class(table.emotion, rows, seed)
-                predicted = _predict(model, data.pack, sample, names)
+                mixed = np.random.default_rng([seed, 0xA5C]).permutation(rows)
+                of_class = [mixed[table.emotion[mixed] == number] for number in range(len(names))]
+                sample = np.sort(np.concatenate([each[:_PREDICTED_PER_CLASS] for each in of_class]))
+                crops = np.stack([model.info.preprocessing.crop(crop) for crop in data.pack.images(sample)])
+                columns = [model.info.class_names.index(name) for name in names]
+                predicted = model.probabilities(crops)[:, columns].argmax(axis=1)
                 yield by_predictions(table.emotion[sample], predicted, names, f"Predictions of {model.name} ({where})")
             if out_of_fold is not None and split != "train" and (known := rows[out_of_fold.known[rows]]).size:
                 predicted = out_of_fold.probabilities[known].argmax(axis=1)
@@ -135,18 +138,6 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
     if weak:
         sentence += f" Undecided for {', '.join(weak)}: too few of them are predicted consistently."
     return _found(finding, shows, part, sentence)
-
-
-def _sample_per_class(emotion: Int64, rows: Int64, seed: int) -> Int64:
-    mixed = np.random.default_rng([seed, 0xA5C]).permutation(rows)
-    drawn = [mixed[emotion[mixed] == number][:_PREDICTED_PER_CLASS] for number in np.unique(emotion[rows])]
-    return np.sort(np.concatenate(drawn))
-
-
-def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[str]) -> Int64:
-    columns = [model.info.class_names.index(name) for name in class_names]
-    crops = np.stack([model.info.preprocessing.crop(crop) for crop in pack.images(rows)])
-    return np.asarray(model.probabilities(crops)[:, columns].argmax(axis=1), dtype=np.int64)
 
 
 def _found(

@@ -2,7 +2,6 @@
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -83,21 +82,15 @@ class AffectNetNpy(Reader):
         return affectnet.CLASS_NAMES[int(number)], known
 
 
-def _read(path: str, count: int, default: float | None = None) -> Sequence[float]:
+def _read(path: str, count: int, default: float | None = None) -> list[float]:
+    """Read numbers, in any shape, from an npy file of numbers or text; a missing file has the `default`, if any."""
     try:
-        return read_numbers(Path(path).read_bytes(), count, path)
+        data = Path(path).read_bytes()
     except OSError as problem:
         if default is not None and isinstance(problem, FileNotFoundError):
             return [default] * count
         raise EmodetError(f"{path}: cannot be read ({problem})") from None
-
-
-def read_numbers(data: bytes, count: int, name: str) -> list[float]:
-    """Read `count` numbers, in any shape, from an npy file of numbers or text, without unpickling.
-
-    Errors contain `name`.
-    """
-    with errors_of(name, "holds something else than numbers", ValueError, SystemError):
+    with errors_of(path, "holds something else than numbers", ValueError, SystemError):
         try:
             found = npy.read_array(io.BytesIO(data), allow_pickle=False)
         except Exception:  # numpy's header parsers raise various exceptions

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,14 +64,11 @@ class Identity:
     glasses: str
 
 
-class Units:
-    """Strengths of action units by number, 0 to 1, from an array (2, 44): left and right side of the image, and mean.
+class Units(NamedTuple):
+    """Strengths of action units by number, 0 to 1; lists, because reading single numbers from an array is slower."""
 
-    Lists, because reading single numbers from an array is slower.
-    """
-
-    def __init__(self, strengths: Float64) -> None:
-        self.sides, self.mean = strengths.tolist(), strengths.mean(axis=0).tolist()
+    sides: list[list[float]]  # left and right side of the image
+    mean: list[float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,16 +116,15 @@ def draw_action_units(emotion: int, rng: np.random.Generator, intensity: float, 
         if name == "contempt":  # one-sided: R12A + R14A or L12A + L14A in EMFACS
             shares[side] *= 0.05
         units[:, unit] = np.clip(strength * intensity * shares, 0, 1)
-    if clean:
-        return Units(units)
-    # Unrelated movements, most frequent in neutral faces.
-    rate, most = (0.25, 0.3) if name == "neutral" else (0.10, 0.25)
-    for unit in ACTION_UNITS:
-        if unit not in (9, 26) and rng.random() < rate:
-            units[:, unit] = np.minimum(1, units[:, unit] + rng.uniform(0, most))
-    if rng.random() < 0.03:
-        units[:, 43] = 1
-    return Units(units)
+    if not clean:
+        # Unrelated movements, most frequent in neutral faces.
+        rate, most = (0.25, 0.3) if name == "neutral" else (0.10, 0.25)
+        for unit in ACTION_UNITS:
+            if unit not in (9, 26) and rng.random() < rate:
+                units[:, unit] = np.minimum(1, units[:, unit] + rng.uniform(0, most))
+        if rng.random() < 0.03:
+            units[:, 43] = 1
+    return Units(units.tolist(), units.mean(axis=0).tolist())
 
 
 def draw_face(
