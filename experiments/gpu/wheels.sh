@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fill experiments/gpu/wheels (ignored by git) with what the machine with the GPU lacks: Python 3.12, Linux x86-64.
+# Download the dependencies that the GPU machine lacks to experiments/gpu/wheels (ignored by git): Python 3.12, Linux x86-64.
 set -eu
 cd "$(dirname "$0")"
 mkdir -p wheels
@@ -10,6 +10,6 @@ pin 'albumentations|albucore|stringzilla|simsimd|hydra-core|omegaconf|pydantic|p
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 --abi abi3 \
   --abi none --platform manylinux2014_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_28_x86_64 --platform any \
   -d wheels -r wheels/requirements.txt
-# Published as source only.
+# Only published as source.
 "$python" -m pip wheel --quiet --no-deps -w wheels "$(pin antlr4-python3-runtime)"
 du -sh wheels

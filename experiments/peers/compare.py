@@ -1,13 +1,13 @@
-"""Accuracy and speed of emodet and of other packages on the same labelled face crops.
+"""Accuracy and speed of emodet and other packages on the same labelled face crops.
 
     python experiments/peers/compare.py ROOT [--reader auto] [--split val] [--limit N] [--systems emodet fer …]
         [--model NAME_OR_FILE] [--node FOLDER]
 
 ROOT is a data set of face crops that `emodet.datasets` reads, for example a folder with a sub-folder for each emotion.
-Only the seven emotions that all systems have are used, so no face of contempt. Each system gets the whole crop as the
-face: no detector runs. A package that is not installed is reported and passed over; README.md says how to install them.
-Each crop is recognised on its own, with one thread where the package has that setting; milliseconds are processor time.
-Prints Markdown.
+The comparison uses the seven emotions that all systems have, so it excludes contempt. Each system gets the whole crop,
+without a detector. A package that is not installed is reported and skipped; README.md describes the installation. Crops
+are recognised one by one, with one thread where the package has such an option; milliseconds are CPU time. Prints
+Markdown.
 """
 
 import argparse
@@ -32,32 +32,32 @@ from emodet.images import decode_rgb
 
 UInt8 = npt.NDArray[np.uint8]
 CLASSES = [name for name in EMOTIONS if name != "contempt"]
-SIDE = 48  # pixels of a crop for the systems that take an array of any size
+SIDE = 48  # crop size for face-api.js
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("root", type=Path)
-    options.add_argument("--reader", default="auto")
-    options.add_argument("--split", default="val")
-    options.add_argument("--limit", type=int, help="use the first N faces only")
-    options.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
-    options.add_argument("--model", default="int8", help="emodet's model file, or the name of a shipped one")
-    options.add_argument("--node", default=".", help="the folder in which the npm packages were installed")
-    chosen = options.parse_args()
-    crops, wanted = labelled_crops(chosen.root, chosen.reader, chosen.split, chosen.limit)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--reader", default="auto")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--limit", type=int, help="use the first N faces only")
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--model", default="int8", help="emodet's model file, or the name of a shipped one")
+    parser.add_argument("--node", default=".", help="folder in which the npm packages are installed")
+    arguments = parser.parse_args()
+    crops, emotions = labelled_crops(arguments.root, arguments.reader, arguments.split, arguments.limit)
     machine = platform.processor() or platform.machine()
-    print(f"{len(crops):,} faces of {chosen.root.name} ({chosen.split}); {machine}, one thread\n")
-    print("| system | accuracy | 95 % interval | macro F1 | ms a face |\n|---|---:|---:|---:|---:|")
-    for name in chosen.systems:
+    print(f"{len(crops):,} faces of {arguments.root.name} ({arguments.split}); {machine}, one thread\n")
+    print("| system | accuracy | 95 % interval | macro F1 | CPU time per face, ms |\n|---|---:|---:|---:|---:|")
+    for name in arguments.systems:
         try:
-            labels, milliseconds = SYSTEMS[name](crops, chosen)
+            labels, milliseconds = SYSTEMS[name](crops, arguments)
         except (ImportError, OSError, subprocess.CalledProcessError) as problem:
             reason = getattr(problem, "stderr", None) or str(problem)
             print(f"| {name} | not installed or failed: {reason.strip().splitlines()[-1]} | | | |")
             continue
         print(
-            f"| {name} | {scores(np.array([emotion_id(label) for label in labels]), wanted)} | {milliseconds:.2f} |",
+            f"| {name} | {scores(np.array([emotion_id(label) for label in labels]), emotions)} | {milliseconds:.2f} |",
             flush=True,
         )
 
@@ -72,21 +72,21 @@ def labelled_crops(root: Path, reader: str, split: str, limit: int | None) -> tu
         if sample.split == split and sample.emotion is not None and listing.class_names[sample.emotion] in CLASSES
     ][:limit]
     if not used:
-        sys.exit(f"{root}: no labelled face in split {split!r}; the data set may have another one: --split train")
+        sys.exit(f"{root}: no labelled face in split {split!r}; choose another split, for example --split train")
     return [decode_rgb(dataset.encoded(sample), name=sample.key) for sample, _ in used], np.array([e for _, e in used])
 
 
-def scores(found: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> str:
-    """Accuracy, its Wilson interval and the mean F1 of the classes that occur, as cells of a table."""
-    right = binomtest(int((found == wanted).sum()), len(wanted))
-    low, high = right.proportion_ci(0.95, method="wilson")
-    pairs = [(found == each, wanted == each) for each in np.unique(wanted)]
+def scores(predicted: npt.NDArray[np.int64], emotions: npt.NDArray[np.int64]) -> str:
+    """Accuracy, its Wilson interval and the mean F1 of the classes that occur, as table cells."""
+    correct = binomtest(int((predicted == emotions).sum()), len(emotions))
+    low, high = correct.proportion_ci(0.95, method="wilson")
+    pairs = [(predicted == each, emotions == each) for each in np.unique(emotions)]
     f1 = np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
-    return f"{right.statistic:.1%} | {low:.1%} to {high:.1%} | {f1:.1%}"
+    return f"{correct.statistic:.1%} | {low:.1%} to {high:.1%} | {f1:.1%}"
 
 
 def timed(recognise: Callable[[UInt8], str], crops: Sequence[UInt8]) -> tuple[list[str], float]:
-    """Labels, and milliseconds of processor time a face; a few faces are recognised before the clock starts."""
+    """Labels, and CPU time per face in milliseconds, without a warm-up of ten faces."""
     for crop in crops[:10]:
         recognise(crop)
     start = time.process_time()
@@ -94,12 +94,12 @@ def timed(recognise: Callable[[UInt8], str], crops: Sequence[UInt8]) -> tuple[li
     return labels, (time.process_time() - start) / len(crops) * 1e3
 
 
-def most_probable(shares: dict[str, float]) -> str:
-    return max(shares, key=lambda name: shares[name])
+def most_probable(probabilities: dict[str, float]) -> str:
+    return max(probabilities, key=lambda name: probabilities[name])
 
 
-def by_emodet(crops: Sequence[UInt8], chosen: argparse.Namespace) -> tuple[list[str], float]:
-    recognizer = Recognizer(chosen.model, detector="none", threads=1, min_confidence=0)
+def by_emodet(crops: Sequence[UInt8], arguments: argparse.Namespace) -> tuple[list[str], float]:
+    recognizer = Recognizer(arguments.model, detector="none", threads=1, min_confidence=0)
 
     def recognise(crop: UInt8) -> str:
         (face,) = recognizer.crops([crop])
@@ -130,7 +130,7 @@ def by_facex(crops: Sequence[UInt8], _: argparse.Namespace) -> tuple[list[str], 
     return timed(lambda crop: most_probable(system.detect_emotion(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))), crops)
 
 
-def by_face_api(crops: Sequence[UInt8], chosen: argparse.Namespace) -> tuple[list[str], float]:
+def by_face_api(crops: Sequence[UInt8], arguments: argparse.Namespace) -> tuple[list[str], float]:
     import cv2
 
     with tempfile.TemporaryDirectory() as folder:
@@ -141,13 +141,13 @@ def by_face_api(crops: Sequence[UInt8], chosen: argparse.Namespace) -> tuple[lis
         command = [
             "node",
             str(Path(__file__).with_name("face_api.cjs")),
-            chosen.node,
+            arguments.node,
             str(file),
             str(SIDE),
             str(len(crops)),
         ]
-        answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    return answer["labels"], answer["milliseconds"]
+        output = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    return output["labels"], output["milliseconds"]
 
 
 SYSTEMS = {"emodet": by_emodet, "fer": by_fer, "facex": by_facex, "face-api": by_face_api}

@@ -1,5 +1,5 @@
-// Labels of face crops by face-api.js: node face_api.cjs NODE_FOLDER CROPS.raw SIDE COUNT. Used by compare.py.
-// CROPS.raw: uint8 RGB, COUNT × SIDE × SIDE × 3. Prints JSON: labels, CPU milliseconds a face.
+// Predict labels of face crops with face-api.js: node face_api.cjs NODE_FOLDER CROPS.raw SIDE COUNT. Used by compare.py.
+// CROPS.raw: uint8 RGB, COUNT × SIDE × SIDE × 3. Prints JSON: labels, CPU time per face in milliseconds.
 const fs = require("fs");
 const path = require("path");
 const { createRequire } = require("module");
@@ -19,7 +19,7 @@ async function main() {
   const labels = [];
   let start = process.cpuUsage();
   for (let n = -10; n < count; n++) {
-    if (n === 0) start = process.cpuUsage(); // the first ten, again below, compile the kernels
+    if (n === 0) start = process.cpuUsage(); // ten warm-up predictions of the first crop compile the kernels
     const at = Math.max(n, 0) * side * side * 3;
     const crop = faceapi.tf.tensor3d(pixels.subarray(at, at + side * side * 3), [side, side, 3], "int32");
     const found = await net.predictExpressions(crop);

@@ -1,6 +1,6 @@
-"""Draws the page's sample picture and video: `python experiments/pictures/draw_samples.py`.
+"""Draw the sample image and video of the page: `python experiments/pictures/draw_samples.py`.
 
-Drawn people, for those without a camera. The seeds are ones whose faces CenterFace finds.
+They let users without a camera try the page. The seeds are chosen so that CenterFace finds the faces.
 """
 
 import math
@@ -22,7 +22,7 @@ RATE, SECONDS = 12, 2.5
 
 
 def drawn(emotion: str, seed: int, intensity: float) -> npt.NDArray[np.uint8]:
-    """One person, uint8 (SIDE, SIDE, 3) RGB; the seed is the person, the pose and the light."""
+    """Draw one person, uint8 (SIDE, SIDE, 3) RGB; the seed determines identity, pose and light."""
     image = draw_face(emotion, (7, seed), SIDE, intensity=intensity, framing=(0.5, 0.55)).image
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), dtype=np.uint8)
 

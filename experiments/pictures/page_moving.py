@@ -1,6 +1,6 @@
-"""Records the README's moving picture of the page: `python experiments/pictures/page_moving.py [CHROMIUM]`.
+"""Record the animation of the page for the README: `python experiments/pictures/page_moving.py [CHROMIUM]`.
 
-The page recognises its own drawn sample video. Needs `make page`, playwright (the extra `dev`) and Chromium.
+The page recognises its drawn sample video. Needs `make page`, playwright (the extra `dev`) and Chromium.
 """
 
 import io
@@ -19,13 +19,13 @@ FILE = Path(__file__).with_name("page_moving.webp")
 WIDTH, LIMIT, MILLISECONDS = 720, 400_000, 200
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Log nothing."""
 
 
 def record(page: Page, address: str) -> list[Image.Image]:
-    """Pictures of the panel while the sample video plays with its results."""
+    """Screenshots of the panel while the sample video plays with its results."""
     page.goto(address)
     page.get_by_role("tab", name="Video").click()
     page.locator("#video-sample").click()
@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         command = [sys.executable, "-m", "emodet.export", "format=web", f"output={folder}/site"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        handler = partial(Quiet, directory=f"{folder}/site")
+        handler = partial(QuietHandler, directory=f"{folder}/site")
         with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             chromium = sys.argv[1] if len(sys.argv) > 1 else "/usr/bin/chromium"

@@ -1,4 +1,4 @@
-"""The picture of drawn faces in README.md: a row for each person, a column for each emotion.
+"""Write the image of drawn faces for README.md: a row for each person, a column for each emotion.
 
 python experiments/pictures/synthetic_faces.py
 """
