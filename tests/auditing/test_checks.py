@@ -90,7 +90,7 @@ def test_a_misread_order_is_found(ours, theirs):
 
 
 @pytest.mark.parametrize(("scale", "shift", "classes"), [(1.0, 0.0, 8), (0.6, 0.12, 7)])
-def test_the_right_order_fits_other_annotators_and_missing_classes_too(scale, shift, classes):
+def test_the_right_order_is_accepted_from_other_annotators_and_without_a_class(scale, shift, classes):
     shown = shown_by(classes=classes)
     found = by_valence_arousal(shown, *(scale * each + shift for each in annotated(shown)), "Annotation")
     assert (found.verdict, found.shows) == ("correct", {})
@@ -150,17 +150,10 @@ def test_no_skin_tone_is_flagged_more_often():
     assert not flagged[:, blurred:].any()
 
 
-def test_a_face_is_detected_in_either_framing(tmp_path):
-    pack = pack_of(tmp_path, [(str(number), "train", 0, photograph(number)) for number in range(3)])
-    sides = []
-
-    def detect(image):
-        sides.append(image.shape[0])
-        return sides == [192, 398]
-
-    found = detect_faces(pack, detect, "stub", None, 0)
-    assert found.missing.tolist() == [1, 2]
-    assert sides == [192, 398] * 3
+def test_faces_are_searched_in_two_framings(tmp_path):
+    pack, sides = pack_of(tmp_path, [(str(number), "train", 0, photograph(number)) for number in range(3)]), []
+    found = detect_faces(pack, lambda image: sides.append(len(image)) or sides == [192, 398], "stub", None, 0)
+    assert (found.missing.tolist(), sides) == ([1, 2], [192, 398] * 3)
     assert detect_faces(pack, lambda _: False, "stub", 2, 0).searched == 2
 
 
@@ -207,7 +200,7 @@ def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_pa
     assert len(set(others)) == len(others)
 
 
-def test_groups_across_splits_come_first_then_contradictions():
+def test_groups_of_copies_across_splits_are_listed_before_contradictions():
     table = table_of(
         9,
         split=["train", "val", "train", "train", "train", "train", "train", "test", "train"],
@@ -240,7 +233,7 @@ def no_issues(count, **columns):
     return find_image_issues(stats_of(**{"contrast": [50.0] * count, **columns}))
 
 
-def test_folds_hold_photographs_and_people_together_are_stratified_and_repeatable():
+def test_folds_divide_no_photograph_and_no_person_and_are_stratified():
     generator = np.random.default_rng(0)
     photographs = generator.integers(0, 400, 900)
     subject = np.where(generator.random(900) < 0.3, generator.integers(0, 20, 900).astype(str), "")
@@ -257,7 +250,7 @@ def test_folds_hold_photographs_and_people_together_are_stratified_and_repeatabl
         label_noise.assign_folds(np.zeros(10, np.int64), np.arange(10) // 2, 6, 0)
 
 
-def test_planted_wrong_labels_are_the_candidates_where_predictions_are_informative():
+def test_planted_wrong_labels_are_found_if_predictions_are_informative():
     true = np.random.default_rng(1).integers(0, 8, 800)
     label, planted = true.copy(), np.arange(0, 800, 20)
     label[planted] = (true[planted] + 3) % 8

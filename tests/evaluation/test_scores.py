@@ -12,7 +12,6 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import (
     TEMPERATURE_RANGE,
-    bin_of,
     confidence_for,
     fit_temperature,
     fit_temperature_by_strength,
@@ -175,7 +174,6 @@ def test_the_threshold_for_an_accuracy_and_reliability_bins():
     assert confidence_for(probabilities, emotion, 0.95) == 0.8  # of the two at 0.7 one is wrong
     assert confidence_for(probabilities, emotion, 0.75) == 0.6
     assert confidence_for(probabilities, 1 - emotion, 0.95) is None
-    assert bin_of(np.array([0.0, 1 / 15, 0.999, 1.0])).tolist() == [0, 1, 14, 14]
     logits, emotion = drawn(300, seed=2)
     bins = reliability_bins(softmax(logits), emotion)
     assert sum(each.faces for each in bins) == 300

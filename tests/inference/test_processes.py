@@ -23,7 +23,7 @@ from emodet.inference.bulk import recognise_bulk
 from emodet.inference.detectors import WholePicture
 from emodet.inference.processes import recognise_in_processes
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.sources import count_sources, find_sources
+from emodet.inference.sources import find_sources
 
 DEADLY = 250  # brightness of a picture that ends the process of `Fragile`
 
@@ -57,7 +57,7 @@ def labels(folder):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="pipes have no path here")  # noqa: PTH110
-def test_a_list_in_a_pipe_is_read_once_and_pictures_in_one_need_one_process(predict, pictures, tmp_path):
+def test_lists_and_pictures_from_a_pipe(predict, pictures, tmp_path):
     gif = tmp_path / "moving.gif"
     read, write = os.pipe()
     with os.fdopen(write, "w") as lines, ThreadPoolExecutor(1) as pool:
@@ -73,7 +73,7 @@ def test_a_list_in_a_pipe_is_read_once_and_pictures_in_one_need_one_process(pred
 
 
 @pytest.mark.slow
-def test_a_list_with_missing_files_gives_the_rows_of_one_process(predict, pictures, tmp_path):
+def test_several_processes_give_the_rows_of_one(predict, pictures, tmp_path):
     names = sorted(pictures.iterdir())
     file = put_text(tmp_path / "paths.txt", *map(str, [*names[:20], "missing.jpg", *names[20:], names[0], ""]))
     assert predict(pictures, "--output", tmp_path / "one")[0] == 0
@@ -84,6 +84,12 @@ def test_a_list_with_missing_files_gives_the_rows_of_one_process(predict, pictur
     assert labels(tmp_path / "one") == labels(tmp_path / "two")
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert (summary["inputs"], summary["failed"], summary["faces"]) == (41, 1, 40)
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"image": [{"bytes": path.read_bytes(), "path": path.name} for path in names]})
+    parquet.write_table(table, tmp_path / "faces.parquet", row_group_size=35)
+    assert predict(tmp_path / "faces.parquet", "--output", tmp_path / "three", "--workers", "2")[0] == 0
+    one, three = (sorted(row["emotion"] for row in rows_of(tmp_path / name)) for name in ("one", "three"))
+    assert one == three
     # Only what failed is tried again.
     status, _, err = predict(f"@{file}", "--output", tmp_path / "two", "--resume")
     assert status == 1
@@ -91,7 +97,7 @@ def test_a_list_with_missing_files_gives_the_rows_of_one_process(predict, pictur
     assert labels(tmp_path / "one") == labels(tmp_path / "two")
 
 
-def test_a_resumed_run_drops_what_is_half_written_and_refuses_other_settings(predict, pictures, tmp_path):
+def test_a_resumed_run_drops_half_a_row_and_refuses_other_settings(predict, pictures, tmp_path):
     found = tmp_path / "found"
     assert predict(f"{pictures}/1*", "--output", found, "--rows", "csv", "--resume")[0] == 0
     assert predict(f"{pictures}/0*", "--output", found, "--rows", "csv")[0] == 0  # replaces the rows and their progress
@@ -145,19 +151,6 @@ def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):
         assert "--column (file, image, nested)" in err
 
 
-@pytest.mark.slow
-def test_images_of_a_table_in_several_processes(predict, pictures, tmp_path):
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    file = tmp_path / "faces.parquet"
-    images = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(pictures.iterdir())]
-    parquet.write_table(pyarrow.table({"image": images}), file, row_group_size=35)
-    assert len(list(find_sources([str(file), str(file)]))) == count_sources([str(file)]) == 40
-    for workers in ("1", "2"):
-        assert predict(file, "--output", tmp_path / workers, "--workers", workers)[0] == 0
-    assert labels(tmp_path / "1") == labels(tmp_path / "2")
-    assert len(rows_of(tmp_path / "2")) == 40
-
-
 def in_two_processes(source, model_path, found):
     command = [sys.executable, "-m", "emodet.predict", str(source), "--model", str(model_path), "--detector", "none"]
     return [*command, "--output", str(found), "--workers", "2", "--resume"]
@@ -200,7 +193,7 @@ def test_a_picture_that_ends_its_process_is_an_error_and_the_others_are_done(mod
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path, tmp_path, number):
+def test_videos_are_shared_among_processes_and_a_signal_stops_them(model_path, tmp_path, number):
     frames = [np.full((64, 64, 3), 9 * step, dtype=np.uint8) for step in range(20)]
     for name in "abc":
         write_video(tmp_path / f"{name}.avi", frames)
