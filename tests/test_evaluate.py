@@ -101,6 +101,7 @@ def test_a_model_file_is_evaluated_on_data_without_splits(output, release, tmp_p
         (["checkpoint={run}", "split=exam"], "exam"),
         (["model=int4"], "int8, accurate, fp32"),
         (["checkpoint={run}", "output={tmp}/text.ckpt"], "text.ckpt"),
+        (["checkpoint={run}", "errors=-1"], "errors=-1"),
         (["checkpoint={run}", "accelerator=abacus"], "abacus"),
         (["checkpoint={run}", "accelerator=xpu"], "accelerator='xpu': choose auto, cpu, gpu or mps"),
     ],

@@ -139,16 +139,6 @@ def test_a_new_report_replaces_the_old_one_alone(folder, tmp_path):
     assert "Valence" not in page.text
 
 
-def test_bad_arguments_are_refused(tmp_path):
-    predictions = make_predictions(60)
-    evaluation = evaluate_predictions(predictions, resamples=0)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(EmodetError, match="errors=-1"):
-        write_report(evaluation, predictions, images, tmp_path / "r", details={}, errors=-1)
-    with pytest.raises(EmodetError, match="cannot be written"):
-        write_report(evaluation, predictions, images, tmp_path / "file" / "below", details={})
-
-
 def test_a_split_without_an_emotion_and_a_device_that_is_not_there_are_refused():
     data = mock.Mock(evaluation_dataloader=lambda _: [])
     for accelerator, words in (("cpu", "split=train"), ("xpu", "accelerator='xpu'")):

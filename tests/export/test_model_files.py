@@ -64,26 +64,19 @@ def test_the_temperature_that_follows_the_features_is_in_the_graph(classifier, e
         np.testing.assert_allclose(torch_outputs(sure, faces), torch_outputs(plain, faces), atol=1e-6)
 
 
-def test_a_graph_for_grey_crops_converts_colours_as_opencv_does(faces):
-    grey = made_classifier(colour="grey")
-    graph = ProbabilityGraph(grey)
+def test_a_graph_for_grey_crops_converts_colours_as_opencv_does():
+    graph = ProbabilityGraph(made_classifier(colour="grey"))
     values = np.arange(0, 256, 5, dtype=np.uint8)
     cube = np.stack(np.meshgrid(values, values, values), axis=-1).reshape(1, -1, 3)
     luma = torch.floor(torch.from_numpy(cube).float() @ graph.luma + 0.5).numpy()[..., 0]
     np.testing.assert_array_equal(luma, cv2.cvtColor(cube, cv2.COLOR_RGB2GRAY))
-    noise = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3), dtype=np.uint8)
-    colour = np.concatenate([faces, noise])
-    cut = np.stack([grey.preprocessing.crop(crop) for crop in colour])
-    with torch.inference_mode():
-        found = graph(torch.from_numpy(colour)).numpy()
-    assert np.abs(found - torch_outputs(grey, cut)).max() <= 1e-5
 
 
 def test_a_graph_for_grey_crops_computes_one_channel_where_the_net_allows_it(faces):
     grey, reading = (made_classifier(colour="grey", contrast="crop") for _ in range(2))
     reading.net.register_forward_hook(lambda _, inputs, logits: logits + inputs[0][:, 2].mean(dim=(1, 2))[:, None] ** 2)
     cut = np.stack([grey.preprocessing.crop(crop) for crop in faces])
-    for classifier, channels in ((grey, 1), (reading, 3)):
+    for classifier, channels in ((grey, 1), (reading, 3), (made_classifier(colour="grey"), 3)):
         model = to_onnx(classifier)
         assert ProbabilityGraph(classifier).channels == channels
         assert np.abs(onnx_outputs(model, faces) - torch_outputs(classifier, cut)).max() <= 1e-5

@@ -55,7 +55,7 @@ def test_globs_reach_into_folders_and_results_never_share_a_name(tree):
     assert stems == ["b", "sub/a", "sub/clip", "sub/z"]
 
 
-def test_names_that_a_terminal_or_a_file_system_may_not_take(tmp_path):
+def test_names_that_a_terminal_or_file_system_may_refuse(tmp_path):
     latin, long = os.fsencode(tmp_path) + b"/caf\xe9.png", tmp_path / f"{'写真' * 40}.png"
     with open(latin, "wb"):  # noqa: PTH123
         long.touch()
@@ -87,7 +87,7 @@ def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
     assert find_sources(["0"])[0].error
 
 
-def test_what_cannot_be_read_stays_in_its_place_and_is_named(tree, tmp_path):
+def test_inputs_that_cannot_be_read_and_lists_of_inputs(tree, tmp_path):
     (tree / "empty").mkdir()
     named = ["nothing.jpg", str(tree / "a.png"), str(tree / "*.gif"), str(tree / "empty")]
     found = find_sources(named)
@@ -101,12 +101,9 @@ def test_what_cannot_be_read_stays_in_its_place_and_is_named(tree, tmp_path):
     put(tree / "list", "ä.png\r\nb.png\r\n".encode("utf-16"))  # as PowerShell writes it
     assert [str(each.address) for each in find_sources([f"@{tree / 'list'}"])] == ["ä.png", "b.png"]
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    not_utf8 = pyarrow.array([b"\x80"]).view(pyarrow.string())
-    parquet.write_table(pyarrow.table({"path": not_utf8}), tmp_path / "f.parquet")
     parquet.write_table(pyarrow.table({"path": pyarrow.array([], pyarrow.string())}), tmp_path / "empty.parquet")
-    for name in ("f.parquet", "empty.parquet"):
-        (source,) = find_sources([str(tmp_path / name)])
-        assert name in source.error
+    (source,) = find_sources([str(tmp_path / "empty.parquet")])
+    assert "empty.parquet" in source.error
 
 
 @pytest.mark.parametrize(

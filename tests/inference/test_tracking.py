@@ -57,33 +57,29 @@ def test_the_follower_moves_boxes_and_landmarks_with_the_picture(astronaut):
     assert follower.follow([]) == []
 
 
-def test_smoothing_forgets_by_time_not_by_frames():
-    for rate in (5, 25, 100):
-        smoother = Smoother(Smoothing(seconds=1.0, margin=0), 0.0)
-        smoother.update(np.array([1, 0], dtype=np.float32), 2, 0.0)
-        for step in range(1, rate + 1):
-            mean, _, _ = smoother.update(np.array([0, 1], dtype=np.float32), 2, step / rate)
-        assert mean[0] == pytest.approx(math.exp(-1), abs=1e-4)
+def smoothed(smoothing, rows, rate=25.0, certain_from=0.0):
+    """Mean probabilities, label and certainty in each frame of a track."""
+    smoother = Smoother(smoothing, certain_from)
+    return [smoother.update(np.array(row, dtype=np.float32), len(row), step / rate) for step, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("rate", [5, 25, 100])
+def test_smoothing_forgets_by_time_not_by_frames(rate):
+    mean, _, _ = smoothed(Smoothing(seconds=1.0, margin=0), [(1, 0)] + [(0, 1)] * rate, rate)[-1]
+    assert mean[0] == pytest.approx(math.exp(-1), abs=1e-4)
 
 
 def test_a_clear_change_is_shown_soon_and_nearly_equal_labels_do_not_flicker():
-    noise = np.random.default_rng(0)
-    plain, calm = (Smoother(setting, 0.0) for setting in (Smoothing(seconds=0), Smoothing(0.4, 0.1)))
-    changes = {}
-    for name, smoother in (("plain", plain), ("calm", calm)):
-        shown = []
-        for step in range(200):
-            first = 0.5 + noise.normal(0, 0.1)
-            shown.append(smoother.update(np.array([first, 1 - first], dtype=np.float32), 2, step / 25)[1])
-        changes[name] = int(np.count_nonzero(np.diff(shown)))
-    assert changes["plain"] > 50
-    assert changes["calm"] <= 1
-    smoother = Smoother(Smoothing(), 0.0)
-    for step in range(25):
-        smoother.update(np.array([0.9, 0.1], dtype=np.float32), 2, step / 25)
-    shown = [smoother.update(np.array([0.1, 0.9], dtype=np.float32), 2, 1 + step / 25)[1] for step in range(25)]
-    assert shown[0] == 0
-    assert 0 < shown.index(1) <= 12
+    rows = [(first, 1 - first) for first in np.random.default_rng(0).normal(0.5, 0.1, 200)]
+    plain, calm = (
+        np.count_nonzero(np.diff([label for _, label, _ in smoothed(setting, rows)]))
+        for setting in (Smoothing(seconds=0), Smoothing(0.4, 0.1))
+    )
+    assert plain > 50
+    assert calm <= 1
+    labels = [label for _, label, _ in smoothed(Smoothing(), [(0.9, 0.1)] * 25 + [(0.1, 0.9)] * 25)][25:]
+    assert labels[0] == 0
+    assert 0 < labels.index(1) <= 12
 
 
 @pytest.mark.parametrize(
@@ -100,12 +96,10 @@ def test_a_clear_change_is_shown_soon_and_nearly_equal_labels_do_not_flicker():
         ),
     ],
 )
-def test_without_smoothing_each_frame_has_its_own_answer(smoothing, certain_from, rows, expected):
-    smoother = Smoother(smoothing, certain_from)
-    for time_s, (row, answer) in enumerate(zip(np.array(rows, dtype=np.float32), expected, strict=True)):
-        mean, *shown = smoother.update(row, len(row), float(time_s))
-        np.testing.assert_array_equal(mean, row)
-        assert tuple(shown) == answer
+def test_answers_without_smoothing_and_uncertainty_that_does_not_flicker(smoothing, certain_from, rows, expected):
+    for row, (mean, *answer), wanted in zip(rows, smoothed(smoothing, rows, 1.0, certain_from), expected, strict=True):
+        np.testing.assert_array_equal(mean, np.float32(row))
+        assert tuple(answer) == wanted
 
 
 @pytest.mark.parametrize("values", [{"seconds": -1}, {"seconds": math.nan}, {"margin": 1}])
