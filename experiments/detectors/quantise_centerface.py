@@ -76,14 +76,16 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
         node.name = f"{node.op_type.lower()}_{node.output[0]}"
-    made = helper.make_graph(
+    new_graph = helper.make_graph(
         nodes,
         "centerface",
         value,
         [helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, ["N", c, "h", "w"]) for k, c in outputs.items()],
         [numpy_helper.from_array(array, name) for name, array in weights.items() if name in used],
     )
-    result = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9, producer_name="emodet")
+    result = helper.make_model(
+        new_graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9, producer_name="emodet"
+    )
     onnx.checker.check_model(result, full_check=True)
     return result
 
@@ -164,11 +166,11 @@ def avoid_saturation(model: onnx.ModelProto, weights: dict[str, npt.NDArray[Any]
         if weight.shape[1] > 1:
             rows = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
             pairs = np.where(rows[:, 1:] * rows[:, :-1] > 0, np.abs(rows[:, 1:] + rows[:, :-1]), 0)
-            wanted = np.maximum(scale, pairs.max(axis=1, initial=0).astype(np.float32) / 127)
-            step = numpy_helper.to_array(tensors[bias_scale]) * (wanted / scale)
+            new_scale = np.maximum(scale, pairs.max(axis=1, initial=0).astype(np.float32) / 127)
+            step = numpy_helper.to_array(tensors[bias_scale]) * (new_scale / scale)
             exact = weights[bias.removesuffix("_quantized")]
-            fine = np.round(weight / wanted[:, None, None, None]).clip(-127, 127).astype(np.int8)
-            replaced = (quantised, fine), (scale_name, wanted), (bias_scale, step.astype(np.float32))
+            fine = np.round(weight / new_scale[:, None, None, None]).clip(-127, 127).astype(np.int8)
+            replaced = (quantised, fine), (scale_name, new_scale), (bias_scale, step.astype(np.float32))
             for name, array in (*replaced, (bias, np.round(exact / step).astype(np.int32))):
                 tensors[name].CopyFrom(numpy_helper.from_array(array, name))
 

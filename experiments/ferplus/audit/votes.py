@@ -33,12 +33,12 @@ def label_issues(audit: Path, votes_of: dict[str, np.ndarray]) -> None:
     candidates = [row for row in read(audit / "label_noise.csv") if row["split"] == "train"]
     print("| train | faces | votes for the label | votes for the predicted class | with a vote for it | without |")
     print("|---|---|---|---|---|---|")
-    for name, wanted in (
+    for name, action in (
         ("proposed: relabel", "relabel"),
         ("proposed: exclude", "exclude"),
         ("not proposed", None),
     ):
-        rows = [row for row in candidates if proposed.get(row["key"]) == wanted]
+        rows = [row for row in candidates if proposed.get(row["key"]) == action]
         if rows:
             votes = np.array(
                 [[votes_of[row["key"]][EMOTIONS.index(row[which])] for which in ("given", "suggested")] for row in rows]
