@@ -1,6 +1,5 @@
 """Drawn faces as a release on disk, in the format of AffectNet's YOLO export, so that a reader reads them like data."""
 
-import functools
 import hashlib
 import json
 import shutil
@@ -17,7 +16,6 @@ from emodet.arrays import Float64, Int64
 from emodet.datasets.affectnet import TRAIN_COUNTS
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS
 from emodet.errors import EmodetError, require
-from emodet.synthetic.anatomy import Identity
 from emodet.synthetic.faces import draw_face, draw_identity
 
 _GENERATOR_VERSION = 1
@@ -106,22 +104,6 @@ def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
     return True
 
 
-def drawn_labels(count: int, seed: int, split: str, balance: str) -> Int64:
-    """Return the emotions of a split's pictures in order: int64 (count,), 0 to 7."""
-    shares = np.array([TRAIN_COUNTS[name] for name in EMOTIONS], dtype=np.float64)
-    if split != "train" or balance == "uniform":
-        shares[:] = 1
-    labels = np.repeat(np.arange(len(EMOTIONS)), _quotas(count, shares)).astype(np.int64)
-    np.random.default_rng((seed, _SPLITS.index(split), _LABELS)).shuffle(labels)
-    return labels
-
-
-@functools.lru_cache(maxsize=1024)
-def person_of(seed: int, split: str, person: int) -> Identity:
-    """Return a person of a split, by number."""
-    return draw_identity(np.random.default_rng((seed, _SPLITS.index(split), _IDENTITY, person)))
-
-
 def _quotas(count: int, shares: Float64) -> Int64:
     """Return whole numbers in proportion to `shares` that sum to `count`, each at least 1 if possible."""
     least = np.full(len(shares), 1 if count >= len(shares) else 0)
@@ -142,13 +124,19 @@ def _write(folder: Path, counts: Mapping[str, int], seed: int, size: int, balanc
         encoding="utf-8",
     )
     bar = tqdm(total=sum(counts.values()), desc="drawing faces", unit="face", disable=not progress)
-    for split, count in counts.items():
+    for number, (split, count) in enumerate(counts.items()):
         images, texts = (folder / {"val": "valid"}.get(split, split) / part for part in ("images", "labels"))
         images.mkdir(parents=True)
         texts.mkdir()
-        for index, label in enumerate(drawn_labels(count, seed, split, balance).tolist() if count else ()):
-            rng = np.random.default_rng((seed, _SPLITS.index(split), _FACE, index))
-            person = person_of(seed, split, int(rng.integers(max(1, count // _FACES_PER_PERSON))))
+        is_uneven = split == "train" and balance == "affectnet"
+        shares = np.array([TRAIN_COUNTS[name] if is_uneven else 1 for name in EMOTIONS], dtype=np.float64)
+        labels = np.repeat(np.arange(len(EMOTIONS)), _quotas(count, shares))
+        np.random.default_rng((seed, number, _LABELS)).shuffle(labels)
+        persons = range(max(1, count // _FACES_PER_PERSON))
+        people = [draw_identity(np.random.default_rng((seed, number, _IDENTITY, person))) for person in persons]
+        for index, label in enumerate(labels.tolist()):
+            rng = np.random.default_rng((seed, number, _FACE, index))
+            person = people[int(rng.integers(len(people)))]
             rng.uniform(1, 1)  # keeps the random stream, and therefore the pixels, of `_GENERATOR_VERSION` 1
             face = draw_face(label, rng, size, identity=person, framing=_FRAMING)
             x1, y1, x2, y2 = (min(max(round(value), 0), size) / size for value in face.box)
@@ -157,8 +145,8 @@ def _write(folder: Path, counts: Mapping[str, int], seed: int, size: int, balanc
             bgr = cv2.cvtColor(face.image, cv2.COLOR_RGB2BGR)
             _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 92))
             (images / f"{stem}.jpg").write_bytes(bytes(data))
-            number = ALPHABETICAL_ORDER.index(EMOTIONS[label])
-            line = f"{number} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n"
+            place = f"{(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}"
+            line = f"{ALPHABETICAL_ORDER.index(EMOTIONS[label])} {place}\n"
             (texts / f"{stem}.txt").write_text(line, encoding="utf-8")
             bar.update()
     bar.close()
