@@ -128,12 +128,91 @@ class Packing:
             raise EmodetError(f"{self.folder}: the folder exists but is not a pack (no {MANIFEST}); delete it")
         log.info("preparing %s from %s (once; later runs open the pack)", self.reader.full_title, self.reader.root)
         listing = self.read(report)
+        samples, work = listing.samples, self.folder.with_name(f"{self.folder.name}.unfinished")
         if self.crop == "image" and self.reader.name in _OF_ONES_OWN:
-            crop_pool.warn_of_photographs(self.reader, listing.samples, self.preprocessing.size)
-        work = self.folder.with_name(f"{self.folder.name}.unfinished")
-        manifest = _Run(self, listing, work).finished()
+            crop_pool.warn_of_photographs(self.reader, samples, self.preprocessing.size)
+        cropper = crop_pool.Cropper(self.reader, self.preprocessing, self.crop, work / IMAGES)
+        state = self.state(samples)
+        done = _resume(work, state, cropper.shape(len(samples)))
+        title = f"packing {self.reader.full_title}"
+        bar = tqdm(total=len(samples), initial=len(done), unit="face", desc=title, disable=not self.progress)
+        chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
+        with (
+            bar,
+            closing(crop_pool.crop_chunks(cropper, chunks, self.processes)) as results,
+            (work / _JOURNAL).open("a", encoding="utf-8") as journal,
+        ):
+            for chunk in results:
+                journal.write(json.dumps(chunk) + "\n")
+                journal.flush()
+                done += chunk
+                if any(result.reason for result in chunk):
+                    self._require_readable(samples, done)
+                bar.update(len(chunk))
+        self._require_readable(samples, done)
+        if self.state(samples) != state:
+            raise EmodetError(f"{self.reader.root}: the release changed during packing; prepare it again")
+        manifest = self._finish(work, listing, done, state)
         work.rename(self.folder)
         report(outcome(manifest))
+
+    def _require_readable(self, samples: Sequence[Sample], results: Sequence[crop_pool.CropResult]) -> None:
+        unreadable, total, allowed = _unreadable(samples, results), len(samples), self.max_unreadable
+        if len(unreadable) <= allowed * total + 1e-6 and len(unreadable) < total:
+            return
+        shown = "\n".join(f"  {entry['key']}: {entry['reason']}" for entry in unreadable[:_NAMED])
+        share, verb = ("none", "can") if allowed == 1 else (f"more than {allowed:.1%}", "cannot")
+        raise EmodetError(
+            f"{share} of the {total} pictures {verb} be read (data.max_unreadable={allowed:g}). First ones:\n{shown}\n"
+            "Repair the files, or raise data.max_unreadable, the share that may be left out"
+        )
+
+    def _finish(
+        self, work: Path, listing: Listing, results: Sequence[crop_pool.CropResult], state: dict[str, str]
+    ) -> dict[str, Any]:
+        """Remove the crops of unreadable pictures; write the table and the manifest; return the manifest."""
+        rows = [row for row, result in enumerate(results) if result.hash is not None]
+        if not rows:
+            raise EmodetError(
+                f"data.crop=detect: no face was found in any of {len(results):,} pictures in {self.reader.root}; use "
+                "data.crop=image if they are face crops"
+            )
+        samples, names = listing.samples, listing.class_names
+        table = table_of([samples[row] for row in rows], [str(results[row].hash) for row in rows], len(names))
+        pq.write_table(table.to_arrow(), work / TABLE)
+        facts = crop_pool.detection_facts
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "reader": self.reader.name,
+            "title": self.reader.full_title,
+            "options": self.reader.options(),
+            "redistributable": bool(self.reader.about().get("redistributable")),
+            "crop": self.crop,
+            "preprocessing": self.preprocessing.to_dict(),
+            "faces": len(table),
+            "class_names": list(names),
+            "counts": table.counts(names),
+            "expected": {split: dict(counts) for split, counts in self.reader.expected.items()},
+            "left_out": dict(listing.left_out),
+            "notes": list(listing.notes),
+            "unreadable": _unreadable(samples, results),
+            **({"detection": facts(samples, results)} if self.crop == "detect" else {}),
+            "identical_across_splits": _across_splits(table),
+            "table_sha256": sha256_of(work / TABLE),
+            "fingerprint": table.fingerprint(self.preprocessing, names),
+            "made_with": _libraries(),
+            "packed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "release": state,
+        }
+        if len(rows) < len(results):  # last, so that an earlier failure can be resumed with all crops in place
+            _keep_rows(work / IMAGES, rows)
+        for name in (IMAGES, TABLE):
+            with (work / name).open("r+b") as stream:  # Windows can sync only files that are open for writing
+                os.fsync(stream.fileno())
+        write_atomically(work / MANIFEST, json.dumps(manifest, indent=2))
+        (work / _JOURNAL).unlink()
+        return manifest
 
     def state(self, samples: Sequence[Sample]) -> dict[str, str]:
         """Return digests of the release with these samples, for detecting changes.
@@ -158,127 +237,33 @@ class Packing:
         return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": label_files}
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Packing of all listed faces in a folder, with a journal of the finished chunks."""
+def _resume(folder: Path, state: dict[str, str], shape: tuple[int, ...]) -> list[crop_pool.CropResult]:
+    """Prepare the files for `shape` crops; return the results of chunks that a run finished for the same listing."""
+    header = json.dumps([VERSION, state, _libraries(), shape[0]])
+    done: list[crop_pool.CropResult] = []
+    kept, journal = "", folder / _JOURNAL
+    try:
+        lines = journal.read_text(encoding="utf-8").split("\n")
+        crops = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+        if lines[0] == header and crops.shape == shape:  # another shape: stopped after `_keep_rows`
+            for line in lines[1:-1]:
+                chunk = [crop_pool.CropResult(*result) for result in json.loads(line)]
+                if any(it.hash and crop_hash(crops[row]) != it.hash for row, it in enumerate(chunk, len(done))):
+                    break
+                done, kept = done + chunk, f"{kept}{line}\n"
+    except (OSError, ValueError, TypeError, IndexError):
+        done, kept = [], ""  # nothing, or nothing complete
+    if not done:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+    write_atomically(journal, f"{header}\n{kept}")
+    return done
 
-    packing: Packing
-    listing: Listing
-    folder: Path
 
-    def finished(self) -> dict[str, Any]:
-        """Crop all faces that the journal does not list; write the table and the manifest; return the manifest."""
-        packing, samples = self.packing, self.listing.samples
-        cropper = crop_pool.Cropper(packing.reader, packing.preprocessing, packing.crop, self.folder / IMAGES)
-        state = packing.state(samples)
-        done = self._resume(state, cropper.shape(len(samples)))
-        title = f"packing {packing.reader.full_title}"
-        bar = tqdm(total=len(samples), initial=len(done), unit="face", desc=title, disable=not packing.progress)
-        chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
-        with (
-            bar,
-            closing(crop_pool.crop_chunks(cropper, chunks, packing.processes)) as results,
-            (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
-        ):
-            for chunk in results:
-                journal.write(json.dumps(chunk) + "\n")
-                journal.flush()
-                done += chunk
-                if any(result.reason for result in chunk):
-                    self._require_readable(done)
-                bar.update(len(chunk))
-        self._require_readable(done)
-        if packing.state(samples) != state:
-            raise EmodetError(f"{packing.reader.root}: the release changed during packing; prepare it again")
-        return self._finish(done, state)
-
-    def _resume(self, state: dict[str, str], shape: tuple[int, ...]) -> list[crop_pool.CropResult]:
-        """Prepare the files; return the results of chunks that an earlier run finished for the same listing."""
-        header = json.dumps([VERSION, state, _libraries(), len(self.listing.samples)])
-        done: list[crop_pool.CropResult] = []
-        kept, journal = "", self.folder / _JOURNAL
-        try:
-            lines = journal.read_text(encoding="utf-8").split("\n")
-            crops = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
-            if lines[0] == header and crops.shape == shape:  # another shape: stopped after `_keep_rows`
-                for line in lines[1:-1]:
-                    chunk = [crop_pool.CropResult(*result) for result in json.loads(line)]
-                    if any(it.hash and crop_hash(crops[row]) != it.hash for row, it in enumerate(chunk, len(done))):
-                        break
-                    done, kept = done + chunk, f"{kept}{line}\n"
-        except (OSError, ValueError, TypeError, IndexError):
-            done, kept = [], ""  # nothing, or nothing complete
-        if not done:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir()
-            open_memmap(self.folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-        write_atomically(journal, f"{header}\n{kept}")
-        return done
-
-    def _require_readable(self, results: Sequence[crop_pool.CropResult]) -> None:
-        unreadable, total, allowed = self._unreadable(results), len(self.listing.samples), self.packing.max_unreadable
-        if len(unreadable) <= allowed * total + 1e-6 and len(unreadable) < total:
-            return
-        shown = "\n".join(f"  {entry['key']}: {entry['reason']}" for entry in unreadable[:_NAMED])
-        share, verb = ("none", "can") if allowed == 1 else (f"more than {allowed:.1%}", "cannot")
-        raise EmodetError(
-            f"{share} of the {total} pictures {verb} be read (data.max_unreadable={allowed:g}). First ones:\n{shown}\n"
-            "Repair the files, or raise data.max_unreadable, the share that may be left out"
-        )
-
-    def _unreadable(self, results: Sequence[crop_pool.CropResult]) -> list[dict[str, str]]:
-        pairs = zip(self.listing.samples, results, strict=False)
-        return [{"key": sample.key, "reason": result.reason} for sample, result in pairs if result.reason is not None]
-
-    def _finish(self, results: Sequence[crop_pool.CropResult], state: dict[str, str]) -> dict[str, Any]:
-        """Remove the crops of unreadable pictures; write the table and the manifest; return the manifest."""
-        rows = [row for row, result in enumerate(results) if result.hash is not None]
-        if not rows:
-            raise EmodetError(
-                f"data.crop=detect: no face was found in any of {len(results):,} pictures in "
-                f"{self.packing.reader.root}; use data.crop=image if they are face crops"
-            )
-        samples, names = self.listing.samples, self.listing.class_names
-        table = table_of([samples[row] for row in rows], [str(results[row].hash) for row in rows], len(names))
-        pq.write_table(table.to_arrow(), self.folder / TABLE)
-        manifest = {**self._manifest(table, results), "release": state}
-        if len(rows) < len(results):  # last, so that an earlier failure can be resumed with all crops in place
-            _keep_rows(self.folder / IMAGES, rows)
-        for name in (IMAGES, TABLE):
-            with (self.folder / name).open("r+b") as stream:  # Windows can sync only files that are open for writing
-                os.fsync(stream.fileno())
-        write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2))
-        (self.folder / _JOURNAL).unlink()
-        return manifest
-
-    def _manifest(self, table: Table, results: Sequence[crop_pool.CropResult]) -> dict[str, Any]:
-        reader, preprocessing, crop = self.packing.reader, self.packing.preprocessing, self.packing.crop
-        names = self.listing.class_names
-        facts = crop_pool.detection_facts
-        detection = {"detection": facts(self.listing.samples, results)} if crop == "detect" else {}
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "reader": reader.name,
-            "title": reader.full_title,
-            "options": reader.options(),
-            "redistributable": bool(reader.about().get("redistributable")),
-            "crop": crop,
-            "preprocessing": preprocessing.to_dict(),
-            "faces": len(table),
-            "class_names": list(names),
-            "counts": table.counts(names),
-            "expected": {split: dict(counts) for split, counts in reader.expected.items()},
-            "left_out": dict(self.listing.left_out),
-            "notes": list(self.listing.notes),
-            "unreadable": self._unreadable(results),
-            **detection,
-            "identical_across_splits": _across_splits(table),
-            "table_sha256": sha256_of(self.folder / TABLE),
-            "fingerprint": table.fingerprint(preprocessing, names),
-            "made_with": _libraries(),
-            "packed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
+def _unreadable(samples: Sequence[Sample], results: Sequence[crop_pool.CropResult]) -> list[dict[str, str]]:
+    pairs = zip(samples, results, strict=False)
+    return [{"key": sample.key, "reason": result.reason} for sample, result in pairs if result.reason is not None]
 
 
 def _keep_rows(file: Path, rows: Sequence[int]) -> None:
