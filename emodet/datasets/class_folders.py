@@ -1,7 +1,7 @@
 """Pictures in one folder per class, named or numbered; CK+48 and JAFFE, whose file names contain the person."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -80,7 +80,14 @@ class ClassFolders(Reader):
                 place, passed_over = Path(folder, label), list[str]()
                 pictures[split, label] = list(pictures_below(self.base / place, passed_over))
                 unread += [(place / path).as_posix() for path in passed_over]
-        meaning = self._meaning(listing, pictures)
+        where, own = f"class folders in {self.base}", None
+        if self.takes_own_classes and self.order == "auto":
+            own = own_classes({label: where for (_, label), paths in pictures.items() if paths}, self.named_classes)
+        if own is not None:
+            meaning, listing.class_names = own
+        else:
+            meaning, notes = classes_of((label for _, label in pictures), self.order, where)
+            listing.notes += notes
         for (split, label), paths in pictures.items():
             name, prefix = meaning.get(label, label), Path(splits[split], label).as_posix()
             for path in paths:
@@ -93,18 +100,6 @@ class ClassFolders(Reader):
         ]
         listing.leave_out("unreadable format or broken link", unread)
         listing.leave_out("outside the class folders", outside)
-
-    def _meaning(self, listing: Listing, pictures: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, str]:
-        """Return the class name of each folder; set the listing's classes if they are the user's own."""
-        where, own = f"class folders in {self.base}", None
-        if self.takes_own_classes and self.order == "auto":
-            own = own_classes({label: where for (_, label), paths in pictures.items() if paths}, self.named_classes)
-        if own is not None:
-            meaning, listing.class_names = own
-        else:
-            meaning, notes = classes_of((label for _, label in pictures), self.order, where)
-            listing.notes += notes
-        return meaning
 
     def subject_of(self, _path: str) -> str | None:
         """Return the person in a picture, if its path below the class folder contains the person."""

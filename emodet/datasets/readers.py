@@ -1,8 +1,6 @@
 """Choice of the reader for a root, by name or by its files."""
 
 import inspect
-import os
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from emodet.datasets.affectnet_npy import AffectNetNpy
 from emodet.datasets.affectnet_plus import AffectNetPlus
 from emodet.datasets.class_folders import CkPlus48, ClassFolders, Jaffe
 from emodet.datasets.fer import Fer2013, FerPlus, FerPlusCsv
+from emodet.datasets.folders import few, names_in
 from emodet.datasets.list_files import ExpW, ListFiles, RafDb
 from emodet.datasets.own_csv import OwnCsv
 from emodet.datasets.parquet import ImageLabelParquet
@@ -43,12 +42,13 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     with os_errors(f"data.root={root} cannot be read"):
         if not root.exists():
             raise EmodetError(f"data.root={root} does not exist; point it at the folder of a data set that you hold")
-        content = _content(root) if root.is_dir() else "it is a file"
-    if not content:
-        raise EmodetError(f"data.root={root} is empty; unpack the data set there, or point data.root elsewhere")
+        names = sorted(names_in(root, 1000), key=lambda name: (name.startswith("."), name))
+        if not names and root.is_dir():
+            raise EmodetError(f"data.root={root} is empty; unpack the data set there, or point data.root elsewhere")
     fitting = [it for it in READERS.values() if it.base_of(root)] if reader == "auto" else [READERS[reader]]
     if (found := next(iter(fitting), None)) is None:
         known = "\n".join(f"  {name:<19} {it.title}: {it.signs}" for name, it in READERS.items())
+        content = f"it holds {few(names, 6)}" if names else "it is a file"
         raise EmodetError(
             f"data.root={root} is no data set that is known ({content}). Known, with their signs:\n{known}\n"
             "If it is one of these, name it: data.reader=NAME"
@@ -63,10 +63,3 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     opened = found(root, **options)
     opened.passed_over = [it.name for it in fitting[1:] if it not in _GENERAL]
     return opened
-
-
-def _content(folder: Path) -> str:
-    """A few names, for a message; empty where there are none."""
-    with os.scandir(folder) as entries:
-        names = sorted((entry.name for entry in islice(entries, 1000)), key=lambda name: (name.startswith("."), name))
-    return f"it holds {', '.join([*names[:6], '…'] if len(names) > 6 else names)}" if names else ""
