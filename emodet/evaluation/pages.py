@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from emodet.arrays import UInt8
 
@@ -56,12 +57,9 @@ def data_uri(image: bytes) -> str:
 
 def thumbnail(image: UInt8) -> str:
     """Convert an image, uint8 (H, W, 3) RGB, to a data URI of a small JPEG."""
-    height, width = image.shape[:2]
-    scale = _THUMBNAIL_SIZE / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return data_uri(encode_image(image, ".jpg"))
+    small = Image.fromarray(image)
+    small.thumbnail((_THUMBNAIL_SIZE, _THUMBNAIL_SIZE))
+    return data_uri(encode_image(np.asarray(small), ".jpg"))
 
 
 def encode_image(image: UInt8, suffix: str) -> bytes:
@@ -81,8 +79,6 @@ def contact_sheet(
         columns: Number of images per row.
         tile: Side of the square tile of each image, in pixels.
     """
-    from PIL import Image, ImageDraw, ImageFont, ImageOps
-
     columns, gap, size = min(columns, len(images)), 8, max(9, round(tile / 9))
     font = ImageFont.load_default(size)
     lines = [caption.split("\n") for caption in captions]
