@@ -2,14 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emodet.arrays import UInt8
 from emodet.auditing.class_order import OrderFinding
 from emodet.auditing.duplicates import CopyGroup
 from emodet.auditing.image_issues import ISSUES, ImageIssues, UndetectedFaces
@@ -178,37 +177,22 @@ def write_results(
 
     A gallery of the page contains up to `gallery` images; with ``pictures=False`` the page contains no images.
     """
-    show = (lambda row: findings.pack.images([row])[0]) if pictures else None
-    write_corrections(findings.corrections, folder / "corrections.csv", findings.pack.class_names)
-    content = {"details": dict(details), **findings.as_dict()}
-    files = {
-        "label_noise.csv": None if findings.noise is None else findings.candidates_csv(),
-        "audit.json": json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n",
-        "audit.html": audit_page(findings, show, details, gallery),
-    }
-    write_files(folder, files)
-
-
-def audit_page(
-    findings: Findings, show: Callable[[int], UInt8] | None, details: Mapping[str, Any], gallery: int
-) -> str:
-    """Render the page as HTML; `show` returns the image of a row, uint8 (H, W, 3) RGB; None shows no images."""
-    images, table = findings.images, findings.pack.table
+    images, table, names = findings.images, findings.pack.table, findings.pack.class_names
     copies: dict[str, list[CopyGroup]] = {}
     for group in findings.groups:
         kind = "different labels" if group.contradicts else "equal pixels" if group.identical else _OTHER
         copies.setdefault(f"{'Across splits' if group.across else 'In one split'}, {kind}", []).append(group)
     issues = {name: np.flatnonzero(images.issue == name) for name in ISSUES}
     missing = np.empty(0, np.int64) if findings.undetected is None else findings.undetected.missing
-    return render(
+    page = render(
         "audit.html",
         findings=findings,
         table=table,
-        label=lambda row: "none" if table.emotion[row] < 0 else findings.pack.class_names[table.emotion[row]],
-        show=show,
+        label=lambda row: "none" if table.emotion[row] < 0 else names[table.emotion[row]],
+        show=(lambda row: findings.pack.images([row])[0]) if pictures else None,
         most=gallery,
-        colours=dict(zip(findings.pack.class_names, class_colours(findings.pack.class_names), strict=True)),
-        emotions=findings.pack.class_names,
+        colours=dict(zip(names, class_colours(names), strict=True)),
+        emotions=names,
         copies={kind: sorted(groups, key=lambda group: -len(group.rows)) for kind, groups in copies.items()},
         meanings=ISSUES,
         issues={name: rows[np.argsort(images.sharpness[rows], kind="stable")] for name, rows in issues.items()},
@@ -217,6 +201,14 @@ def audit_page(
         uninformative=UNINFORMATIVE,
         details=details,
     )
+    write_corrections(findings.corrections, folder / "corrections.csv", names)
+    content = {"details": dict(details), **findings.as_dict()}
+    files = {
+        "label_noise.csv": None if findings.noise is None else findings.candidates_csv(),
+        "audit.json": json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n",
+        "audit.html": page,
+    }
+    write_files(folder, files)
 
 
 Reason = tuple[int, str, float | None]  # row, reason, score

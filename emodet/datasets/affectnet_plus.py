@@ -139,7 +139,7 @@ def _read(path: Path) -> _Face:
 
 
 def _shares(value: object) -> list[float]:
-    """Return the soft label in the file, or an empty tuple."""
+    """Return the soft label in the file, or an empty list."""
     if value is None:
         return []
     if isinstance(value, str):

@@ -65,7 +65,15 @@ def write_report(
     checkpoint, commit, pack fingerprint, seeds, temperature. `errors` is the number of most confident mistakes to show.
     """
     require(errors >= 0, "errors", errors, "the number of faces to show, 0 or more")
-    figures, names = _figures(evaluation, predictions, robustness), evaluation.class_names
+    names = evaluation.class_names
+    figures = {
+        "confusion_matrix": plots.plot_confusion(evaluation),
+        "reliability": plots.plot_reliability(evaluation),
+        "per_class": plots.plot_per_class(evaluation),
+        "coverage": plots.plot_coverage(predictions, evaluation),
+        "valence_arousal": plots.plot_valence_arousal(predictions, evaluation) if evaluation.dimensions else None,
+        "robustness": corruptions.plot_robustness(evaluation, robustness) if robustness else None,
+    }
     worst, rows = worst_errors(predictions, errors)
     crops = images(worst)
     content = {"details": dict(details), **evaluation.as_dict(), "errors": rows}
@@ -99,19 +107,6 @@ def write_report(
     }
     write_files(folder, files)
     return folder / "report.html"
-
-
-def _figures(
-    evaluation: Evaluation, predictions: Predictions, robustness: corruptions.Robustness | None
-) -> dict[str, bytes | None]:
-    return {
-        "confusion_matrix": plots.plot_confusion(evaluation),
-        "reliability": plots.plot_reliability(evaluation),
-        "per_class": plots.plot_per_class(evaluation),
-        "coverage": plots.plot_coverage(predictions, evaluation),
-        "valence_arousal": plots.plot_valence_arousal(predictions, evaluation) if evaluation.dimensions else None,
-        "robustness": corruptions.plot_robustness(evaluation, robustness) if robustness else None,
-    }
 
 
 def error_sheet(rows: Sequence[Mapping[str, Any]], crops: Sequence[UInt8] | UInt8) -> UInt8:
