@@ -114,8 +114,8 @@ def _ordered_classes(packs: Sequence[Pack], classes: Sequence[str] | None) -> tu
     if classes is None:
         return tuple(known), tuple(known)
     places = [place_of(name, known) for name in classes]
-    if None in places or len(set(places)) < len(places):
-        odd = [name for name, place in zip(classes, places, strict=True) if place is None or places.count(place) > 1]
+    odd = [name for name, place in zip(classes, places, strict=True) if place is None or places.count(place) > 1]
+    if odd:
         raise EmodetError(
             f"data.classes=[{', '.join(classes)}]: {', '.join(odd)}: no class of this data, or named twice; there are "
             f"{', '.join(known)}"

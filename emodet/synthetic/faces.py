@@ -158,26 +158,22 @@ def draw_face(
     person = identity if identity is not None else draw_identity(rng)
     strength = intensity if intensity is not None else (1.0 if clean else float(0.45 + 0.55 * rng.beta(2.2, 1.4)))
     units = draw_action_units(number, rng, strength, clean=clean)
-    pose = _pose(rng)
+    yaw, pitch, roll = (
+        float(np.clip(rng.normal(0, spread), -most, most)) for spread, most in ((0.2, 0.5), (0.11, 0.3), (0.09, 0.3))
+    )
+    gaze_x, gaze_y = (float(rng.uniform(-most, most)) for most in (0.8, 0.5))
+    pose = Pose() if clean else Pose(yaw=yaw, pitch=pitch, roll=roll, gaze_x=gaze_x, gaze_y=gaze_y)
     side = max(2 * size, _LEAST_RENDER_PX) if size <= 160 else round(1.5 * size)
     scale = size / side
     unit = side * float(rng.uniform(*framing)) / _BOX_UNITS
     shift = (0.0 if clean else 1.0) * rng.uniform(-0.04, 0.04, 2)
     centre = (side * (0.5 + shift[0]), side * (0.5 + shift[1]) - 0.03 * unit)
-    look, pose = _look(rng, clean=clean), Pose() if clean else pose
+    look = _look(rng, clean=clean)
     painted, (landmarks, reach) = paint(person, units, pose, look, side=side, unit=unit, centre=centre)
     small = np.asarray(cv2.resize(painted, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     image = small if clean else photographed(small, rng)
     points = tuple((x, y) for x, y in (landmarks * scale).tolist())
     return SyntheticFace(image, number, _box(reach * scale, unit * scale), points)
-
-
-def _pose(rng: np.random.Generator) -> Pose:
-    yaw, pitch, roll = (
-        float(np.clip(rng.normal(0, spread), -most, most)) for spread, most in ((0.2, 0.5), (0.11, 0.3), (0.09, 0.3))
-    )
-    gaze_x, gaze_y = (float(rng.uniform(-most, most)) for most in (0.8, 0.5))
-    return Pose(yaw=yaw, pitch=pitch, roll=roll, gaze_x=gaze_x, gaze_y=gaze_y)
 
 
 _BOX_UNITS = 2.1

@@ -74,10 +74,6 @@ class _Painter:
     `soft`, `crease` and `red` are maps of shadows, folds and redness, with which `skin` darkens and tints the face.
     """
 
-    soft: Canvas
-    crease: Canvas
-    red: Canvas
-
     def __init__(self, canvas: Canvas, person: Identity, units: Units, shape: Shape, at: Projection) -> None:
         self.canvas, self.person, self.units, self.shape, self.at = canvas, person, units, shape, at
         self.u = at.unit
