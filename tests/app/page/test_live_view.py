@@ -47,8 +47,8 @@ def test_a_face_is_found_named_followed_and_heard(live):
     number = re.search(r"face \d+", page.inner_text("#camera-faces h3"))[0]
     frames(page, 20)
     assert number in page.inner_text("#camera-faces h3")
-    until(page, "document.querySelector('#camera-said').textContent === 'happiness'")
-    assert page.get_attribute("#camera-said", "aria-live") == "polite"
+    until(page, "document.querySelector('#camera-announcement').textContent === 'happiness'")
+    assert page.get_attribute("#camera-announcement", "aria-live") == "polite"
 
 
 def test_snapshots_show_the_annotated_frame_and_rows_have_the_columns_of_predict(live):

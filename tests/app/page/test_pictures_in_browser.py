@@ -92,13 +92,13 @@ def test_twenty_faces_and_none(pictures, astronaut):
     ("name", "data", "said"),
     [
         ("empty.png", lambda _: b"", "empty"),
-        ("text.png", lambda _: b"this is no picture" * 50, "no picture that this browser can read"),
-        ("film.mp4", lambda _: b"\0\0\0\x18ftypmp42" + bytes(500), "no picture that this browser can read"),
-        ("cut.png", lambda portrait: portrait[: len(portrait) // 3], "this is no picture"),
+        ("text.png", lambda _: b"this is no picture" * 50, "not a picture that this browser can read"),
+        ("film.mp4", lambda _: b"\0\0\0\x18ftypmp42" + bytes(500), "not a picture that this browser can read"),
+        ("cut.png", lambda portrait: portrait[: len(portrait) // 3], "the file is damaged"),
         (
             "huge.jpg",
             lambda _: encoded(np.zeros((8001, 8001, 3), np.uint8), "JPEG"),
-            "8001 × 8001 pixels are more",
+            "8001 × 8001 pixels exceed",
         ),
     ],
 )

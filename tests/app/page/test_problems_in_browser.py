@@ -98,7 +98,7 @@ def test_a_loaded_page_needs_no_server(browser, page_folder, astronaut):
 def test_no_javascript_and_a_page_opened_as_a_file(browser, site, page_folder):
     with browser.new_page(java_script_enabled=False) as page:
         page.goto(site.url)
-        assert "switch JavaScript on" in page.content()
+        assert "Enable JavaScript" in page.content()
     with browser.new_page() as page:  # browsers load no modules from files
         page.goto(f"file://{page_folder}/index.html")
         page.wait_for_selector("#problem:not([hidden])")

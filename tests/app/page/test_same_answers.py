@@ -34,7 +34,7 @@ RUN = script(
     "count, model",
     """about.model = { ...about.model, ...model };
     const networks = await openNetworks(base, about);
-    const rows = [...await networks.readings(new Uint8Array(data), count)];
+    const rows = [...await networks.predict(new Uint8Array(data), count)];
     const first = rows.slice(0, networks.columns);
     const recognizer = new Recognizer(networks, about);
     return [rows, recognizer.face({ box: [0, 0, 1, 1] }, first, 0, true), recognizer.balanced(first)];""",
@@ -49,8 +49,8 @@ CUT = script(
 )
 FIND = script(
     "width, height",
-    """globalThis.finder ??= new Recognizer(await openNetworks(base, about), about).detector;
-    return finder.find({ width, height, data }, about.detector.still_sides);""",
+    """globalThis.detector ??= new Recognizer(await openNetworks(base, about), about).detector;
+    return detector.detect({ width, height, data }, about.detector.still_sides);""",
     *(NETWORKS, RECOGNIZER),
 )
 FOLLOW = script(
@@ -60,13 +60,13 @@ FOLLOW = script(
     const found = [];
     for (let frame = 0; frame < frames; frame += 1) {
         const size = width * height * 4;
-        follower.look({ width, height, data: data.subarray(frame * size, (frame + 1) * size) });
+        follower.addFrame({ width, height, data: data.subarray(frame * size, (frame + 1) * size) });
         if (frame) detection = follower.follow(detection);
         if (!detection) return found;
         found.push(detection.box);
     }
     return found;""",
-    ("Follower", "following"),
+    ("Follower", "optical_flow"),
 )
 
 

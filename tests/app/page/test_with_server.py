@@ -78,7 +78,7 @@ def test_a_server_that_stops_in_mid_upload(page, server, tmp_path):
     large = tmp_path / "large.mp4"
     large.write_bytes(os.urandom(20_000_000))
     tab.set_input_files("#video-file", large)
-    until(tab, "document.querySelector('#video-share').textContent.startsWith('Sending')")
+    until(tab, "document.querySelector('#video-share').textContent.startsWith('Uploading')")
     server[0].kill()
     assert "server could not be reached" in page.problem()
     assert tab.locator("#video-progress").is_hidden()

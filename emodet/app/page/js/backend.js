@@ -1,36 +1,35 @@
-/** Main-thread side of the worker: sends requests, receives results. */
+/** Main-thread side of the worker: sends requests and receives results. */
 
 export class Backend {
-  /** @param {(bytes: number) => void} progress called with the size of each chunk that the worker loads */
-  constructor(progress = () => {}) {
+  /** @param {(bytes: number) => void} onProgress called with the size of each chunk that the worker downloads */
+  constructor(onProgress = () => {}) {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-    this.waiting = new Map();
-    this.next = 1;
-    this.worker.onmessage = ({ data: { id, result, problem, bytes } }) => {
-      if (bytes !== undefined) return progress(bytes);
-      const { resolve, reject } = this.waiting.get(id);
-      this.waiting.delete(id);
-      if (problem === undefined) resolve(result);
-      else reject(new Error(problem));
+    this.pending = new Map();
+    this.nextId = 1;
+    this.worker.onmessage = ({ data: { id, result, error, bytes } }) => {
+      if (bytes !== undefined) return onProgress(bytes);
+      const { resolve, reject } = this.pending.get(id);
+      this.pending.delete(id);
+      if (error === undefined) resolve(result);
+      else reject(new Error(error));
       return undefined;
     };
     this.worker.onerror = (event) => {
       event.preventDefault();
-      const problem = new Error("worker");
-      for (const { reject } of this.waiting.values()) reject(problem);
-      this.waiting.clear();
-      this.broken = problem;
+      this.error = new Error("Recognition has stopped. Reload the page.");
+      for (const { reject } of this.pending.values()) reject(this.error);
+      this.pending.clear();
     };
   }
 
-  /** Send a request to the worker; worker.js defines the requests. */
-  ask(ask, content = {}, transfer = []) {
-    if (this.broken) return Promise.reject(this.broken);
+  /** Send a request to the worker; worker.js defines the types. */
+  request(type, content = {}, transfer = []) {
+    if (this.error) return Promise.reject(this.error);
     return new Promise((resolve, reject) => {
-      const id = this.next;
-      this.next += 1;
-      this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, ask, ...content }, transfer);
+      const id = this.nextId;
+      this.nextId += 1;
+      this.pending.set(id, { resolve, reject });
+      this.worker.postMessage({ id, type, ...content }, transfer);
     });
   }
 }

@@ -1,32 +1,31 @@
 /**
  * CenterFace (Xu et al. 2019), like `emodet.inference.centerface`: boxes, five landmarks, scores.
- * A detection is {box: [x1, y1, x2, y2], landmarks: five [x, y], score}, in pixels of the picture.
+ * A detection is {box: [x1, y1, x2, y2], landmarks: five [x, y], score}, in pixels of the image.
  */
 
 import { orderedLandmarks, overlap } from "./boxes.js";
 
-/** Input of the network: RGB planes, padded with black to the right and below. */
-function planes({ width, height, data }, multiple) {
-  const full = { width: Math.ceil(width / multiple) * multiple, height: Math.ceil(height / multiple) * multiple };
-  const area = full.width * full.height;
+/** Convert an image to the input of the network: RGB planes, padded with black to the right and below. */
+function toPlanes({ width, height, data }, multiple) {
+  const padded = { width: Math.ceil(width / multiple) * multiple, height: Math.ceil(height / multiple) * multiple };
+  const area = padded.width * padded.height;
   const values = new Float32Array(3 * area);
   for (let y = 0; y < height; y += 1) {
     let source = y * width * 4;
-    let target = y * full.width;
+    let target = y * padded.width;
     for (let x = 0; x < width; x += 1, source += 4, target += 1) {
       values[target] = data[source];
       values[target + area] = data[source + 1];
       values[target + 2 * area] = data[source + 2];
     }
   }
-  return { values, full };
+  return { values, padded };
 }
 
-/** Non-maximum suppression. */
-function separate(found, most) {
+function nonMaxSuppression(detections, maxOverlap) {
   const kept = [];
-  for (const one of found.sort((a, b) => b.score - a.score)) {
-    if (kept.every((other) => overlap(one.box, other.box) <= most)) kept.push(one);
+  for (const one of detections.sort((a, b) => b.score - a.score)) {
+    if (kept.every((other) => overlap(one.box, other.box) <= maxOverlap)) kept.push(one);
   }
   return kept;
 }
@@ -43,35 +42,36 @@ export class CenterFace {
   }
 
   /**
-   * Detect the faces of a picture at its own size.
+   * Detect the faces of an image at its own size.
    *
-   * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
+   * @param {{width: number, height: number, data: Uint8ClampedArray}} image RGBA
+   * @returns {Promise<object[]>} highest score first
    */
-  async find(picture, minScore) {
-    const { min_side: minSide, multiple, stride, overlap: most } = this.settings;
-    if (Math.min(picture.width, picture.height) < minSide) return [];
-    const { values, full } = planes(picture, multiple);
-    const { heat, size, offset, points } = await this.run(values, full.width, full.height);
-    const columns = full.width / stride;
-    const area = columns * (full.height / stride);
-    const found = [];
-    for (let at = 0; at < area; at += 1) {
-      const score = heat[at];
+  async detect(image, minScore) {
+    const { min_side: minSide, multiple, stride, overlap: maxOverlap } = this.settings;
+    if (Math.min(image.width, image.height) < minSide) return [];
+    const { values, padded } = toPlanes(image, multiple);
+    const { heat, size, offset, points } = await this.run(values, padded.width, padded.height);
+    const columns = padded.width / stride;
+    const area = columns * (padded.height / stride);
+    const detections = [];
+    for (let index = 0; index < area; index += 1) {
+      const score = heat[index];
       if (score < minScore) continue;
-      const row = Math.floor(at / columns);
-      const column = at % columns;
-      const high = Math.exp(size[at]) * stride;
-      const wide = Math.exp(size[at + area]) * stride;
-      const top = (row + offset[at] + 0.5) * stride - high / 2;
-      const left = (column + offset[at + area] + 0.5) * stride - wide / 2;
+      const row = Math.floor(index / columns);
+      const column = index % columns;
+      const boxHeight = Math.exp(size[index]) * stride;
+      const boxWidth = Math.exp(size[index + area]) * stride;
+      const top = (row + offset[index] + 0.5) * stride - boxHeight / 2;
+      const left = (column + offset[index + area] + 0.5) * stride - boxWidth / 2;
       const landmarks = [];
       for (let point = 0; point < 5; point += 1) {
-        const y = points[at + 2 * point * area] * high + top;
-        const x = points[at + (2 * point + 1) * area] * wide + left;
+        const y = points[index + 2 * point * area] * boxHeight + top;
+        const x = points[index + (2 * point + 1) * area] * boxWidth + left;
         landmarks.push([x, y]);
       }
-      found.push({ box: [left, top, left + wide, top + high], landmarks: orderedLandmarks(landmarks), score });
+      detections.push({ box: [left, top, left + boxWidth, top + boxHeight], landmarks: orderedLandmarks(landmarks), score });
     }
-    return separate(found, most);
+    return nonMaxSuppression(detections, maxOverlap);
   }
 }

@@ -1,20 +1,20 @@
-/** Face search at several sizes, like `emodet.inference.detectors.find_faces`, with its constants from page.json. */
+/** Face detection at several sizes, like `emodet.inference.detectors.find_faces`, with its constants from page.json. */
 
-import { overlap, shareInside, sideOf, stretched } from "./boxes.js";
+import { overlap, fractionInside, sideOf, scaled } from "./boxes.js";
 import { crop } from "./crop.js";
 import { reduced } from "./resize.js";
 
-/** Shrink a picture to at most this many pixels along the longer side. */
-function reducedPicture(picture, longestSide) {
-  const scale = longestSide / Math.max(picture.width, picture.height);
-  if (scale >= 1) return picture;
-  const width = Math.max(1, Math.round(picture.width * scale));
-  const height = Math.max(1, Math.round(picture.height * scale));
-  return { width, height, data: reduced(picture.data, picture.width, picture.height, 4, width, height) };
+/** Shrink an image to at most `longestSide` pixels along the longer side. */
+function reduceImage(image, longestSide) {
+  const scale = longestSide / Math.max(image.width, image.height);
+  if (scale >= 1) return image;
+  const width = Math.max(1, Math.round(image.width * scale));
+  const height = Math.max(1, Math.round(image.height * scale));
+  return { width, height, data: reduced(image.data, image.width, image.height, 4, width, height) };
 }
 
-/** RGB to RGBA. */
-function withAlpha(pixels, side) {
+/** Convert a square from RGB to RGBA. */
+function toRgba(pixels, side) {
   const data = new Uint8ClampedArray(side * side * 4).fill(255);
   for (let from = 0, to = 0; from < pixels.length; from += 3, to += 4) data.set(pixels.subarray(from, from + 3), to);
   return { width: side, height: side, data };
@@ -34,51 +34,51 @@ export class FaceDetector {
    * Find every face once: boxes of one face are merged, boxes inside a larger face are dropped, and doubtful faces are
    * checked by a second detection.
    *
-   * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
+   * @param {{width: number, height: number, data: Uint8ClampedArray}} image RGBA
    * @param {number[]} sides sizes of the search: pixels along the longer side
    * @param {number} minScore score threshold; a lower one also returns faces that were not confirmed
    * @returns {Promise<object[]>} highest score first
    */
-  async find(picture, sides, minScore = this.settings.min_score) {
-    const { inside, min_score: certain } = this.settings;
-    const copy = reducedPicture(picture, Math.max(...sides));
-    const found = this.merged(await this.search(copy, sides, minScore));
+  async detect(image, sides, minScore = this.settings.min_score) {
+    const { inside, min_score: threshold } = this.settings;
+    const copy = reduceImage(image, Math.max(...sides));
+    const detections = this.merge(await this.search(copy, sides, minScore));
     const kept = [];
-    for (const face of found.sort((a, b) => sideOf(b) - sideOf(a))) {
-      const isPart = (other) => other.score >= certain && shareInside(face.box, other.box) > inside;
+    for (const face of detections.sort((a, b) => sideOf(b) - sideOf(a))) {
+      const isPart = (other) => other.score >= threshold && fractionInside(face.box, other.box) > inside;
       if (kept.some(isPart)) continue;
-      const checked = await this.checked(copy, face);
+      const checked = await this.check(copy, face);
       if (checked.score >= minScore) kept.push(checked);
     }
-    const [x, y] = [picture.width / copy.width, picture.height / copy.height];
-    return kept.sort((a, b) => b.score - a.score).map((face) => stretched(face, x, y));
+    const [x, y] = [image.width / copy.width, image.height / copy.height];
+    return kept.sort((a, b) => b.score - a.score).map((face) => scaled(face, x, y));
   }
 
   /** Run the detector at each size; returns [{side, face}]. */
-  async search(picture, sides, minScore) {
+  async search(image, sides, minScore) {
     const { max_face: maxFace, next_side: nextSide } = this.settings;
-    const longest = Math.max(picture.width, picture.height);
+    const longest = Math.max(image.width, image.height);
     const searched = [];
     for (const side of [...new Set(sides.map((each) => Math.min(each, longest)))].sort((a, b) => b - a)) {
       if (!searched.length || side <= nextSide * searched.at(-1)) searched.push(side);
     }
-    const found = [];
-    let small = picture;
+    const detections = [];
+    let small = image;
     for (const side of searched) {
-      small = reducedPicture(small, side);
-      const [x, y] = [picture.width / small.width, picture.height / small.height];
-      for (const face of await this.network.find(small, minScore)) {
-        if (sideOf(face) <= maxFace || side === searched.at(-1)) found.push({ side, face: stretched(face, x, y) });
+      small = reduceImage(small, side);
+      const [x, y] = [image.width / small.width, image.height / small.height];
+      for (const face of await this.network.detect(small, minScore)) {
+        if (sideOf(face) <= maxFace || side === searched.at(-1)) detections.push({ side, face: scaled(face, x, y) });
       }
     }
-    return found;
+    return detections;
   }
 
   /** Keep one detection per face: of the finest search with a score close to the best one. */
-  merged(found) {
+  merge(detections) {
     const { same_face: sameFace, score_step: step } = this.settings;
     const groups = [];
-    for (const item of found.sort((a, b) => b.face.score - a.face.score)) {
+    for (const item of detections.sort((a, b) => b.face.score - a.face.score)) {
       const group = groups.find(([best]) => overlap(best.face.box, item.face.box) > sameFace);
       if (group) group.push(item);
       else groups.push([item]);
@@ -93,52 +93,53 @@ export class FaceDetector {
    * Check a face by a second detection; without a confirmation, lower its score below the threshold. The first landmarks
    * of turned faces are often wrong and are replaced by later ones.
    */
-  async checked(picture, face) {
-    const { min_score: certain, sure_score: sureScore, smallest_doubtful: smallest, turned } = this.settings;
+  async check(image, face) {
+    const { min_score: threshold, sure_score: sureScore, smallest_doubtful: smallest, turned: maxRoll } = this.settings;
     const { roll_error: rollError, upright_score: uprightScore } = this.settings;
-    const [large, isTurned] = [sideOf(face) > this.settings.large, Math.abs(roll(face.landmarks)) > turned];
+    const large = sideOf(face) > this.settings.large;
+    const turned = Math.abs(rollOf(face.landmarks)) > maxRoll;
     const sure = face.score >= (large ? this.settings.sure_large_score : sureScore);
-    if (face.score < certain || (sure && !isTurned)) return face;
+    if (face.score < threshold || (sure && !turned)) return face;
     if (sideOf(face) >= smallest) {
-      let start = roll(face.landmarks);
-      let look = await this.secondLook(picture, face, start);
-      if (isTurned && !look) {
-        start = 0;
-        look = await this.secondLook(picture, face, start);
+      let roll = rollOf(face.landmarks);
+      let second = await this.redetect(image, face, roll);
+      if (turned && !second) {
+        roll = 0;
+        second = await this.redetect(image, face, roll);
       }
-      if (look) {
-        if (look.error > rollError || (large && look.score < uprightScore)) {
-          const looks = [look];
-          for (const angle of [90, 180, 270]) looks.push(await this.secondLook(picture, face, start + angle));
-          const upright = looks.filter((each) => each && each.error <= this.settings.quarter_error);
-          look = upright.reduce((best, each) => (each.score > best.score ? each : best), { score: 0, landmarks: null });
+      if (second) {
+        if (second.error > rollError || (large && second.score < uprightScore)) {
+          const candidates = [second];
+          for (const angle of [90, 180, 270]) candidates.push(await this.redetect(image, face, roll + angle));
+          const upright = candidates.filter((each) => each && each.error <= this.settings.quarter_error);
+          second = upright.reduce((best, each) => (each.score > best.score ? each : best), { score: 0, landmarks: null });
         }
-        const { landmarks } = look;
-        const error = Math.abs(((roll(landmarks) - roll(face.landmarks) + 540) % 360) - 180);
-        const isRight = landmarks && error <= rollError && Math.abs(roll(landmarks)) <= turned;
+        const { landmarks } = second;
+        const error = Math.abs(((rollOf(landmarks) - rollOf(face.landmarks) + 540) % 360) - 180);
+        const isRight = landmarks && error <= rollError && Math.abs(rollOf(landmarks)) <= maxRoll;
         return isRight ? face : { ...face, landmarks };
       }
       if (face.score >= sureScore) return large ? { ...face, landmarks: null } : face;
     }
-    return { ...face, score: Math.min(face.score, certain - 0.01) };
+    return { ...face, score: Math.min(face.score, threshold - 0.01) };
   }
 
   /**
-   * Detect a face again, enlarged and turned upright by `degrees`. Returns {score, error: absolute roll in the crop in
-   * degrees, landmarks in pixels of the picture}, or null if it is not found.
+   * Detect a face again, enlarged and turned upright by `roll` degrees. Returns {score, error: absolute roll in the crop
+   * in degrees, landmarks in pixels of the image}, or null if it is not found.
    */
-  async secondLook(picture, face, degrees) {
+  async redetect(image, face, roll) {
     const { check, check_score: minScore } = this.settings;
     const { size, margin } = check;
-    const angle = (degrees * Math.PI) / 180;
+    const angle = (roll * Math.PI) / 180;
     const eyes = [[0, 0], [Math.cos(angle), Math.sin(angle)]];
-    const enlarged = withAlpha(crop(picture, face.box, eyes, check), size);
+    const enlarged = toRgba(crop(image, face.box, eyes, check), size);
     const edge = (size * margin) / (1 + 2 * margin);
     const middle = [edge, edge, size - edge, size - edge];
-    let [best, most] = [null, this.settings.check_overlap];
-    for (const found of await this.network.find(enlarged, minScore)) {
-      const share = overlap(middle, found.box);
-      if (share > most) [best, most] = [found, share];
+    let [best, bestOverlap] = [null, this.settings.check_overlap];
+    for (const detection of await this.network.detect(enlarged, minScore)) {
+      const shared = overlap(middle, detection.box);
+      if (shared > bestOverlap) [best, bestOverlap] = [detection, shared];
     }
     if (!best) return null;
     const scale = (sideOf(face) * (1 + 2 * margin)) / size;
@@ -148,12 +149,12 @@ export class FaceDetector {
       const [dx, dy] = [x - size / 2, y - size / 2];
       return [centreX + cos * dx - sin * dy, centreY + sin * dx + cos * dy];
     });
-    return { score: best.score, error: Math.abs(roll(best.landmarks)), landmarks };
+    return { score: best.score, error: Math.abs(rollOf(best.landmarks)), landmarks };
   }
 }
 
 /** Angle of the line through the eyes in degrees, clockwise, -180..180; 0 without landmarks. */
-function roll(landmarks) {
+function rollOf(landmarks) {
   if (!landmarks) return 0;
   const [[ax, ay], [bx, by]] = landmarks;
   return (Math.atan2(by - ay, bx - ax) * 180) / Math.PI;

@@ -1,58 +1,58 @@
 /**
- * The live view. It shows recognised frames and never the camera's own picture, so that boxes do not lag behind and no
- * face is visible before it is hidden.
+ * The camera tab. It shows only recognised frames, so that boxes match the picture and faces are never visible before they
+ * are hidden.
  */
 
-import { FacesPanel } from "./faces.js";
+import { emotionList, FacesPanel } from "./faces.js";
 import { drawFaces, hideFaces } from "./overlay.js";
-import { asPng, byId, confidenceSlider, download, showProblem, stamp } from "./page.js";
-import { Rows } from "./rows.js";
+import { byId, confidenceSlider, download, downloadPng, hideError, showError, timestamp } from "./page.js";
+import { CsvRows } from "./rows.js";
 import { Timeline } from "./timeline.js";
 
-const SPAN = 30; // seconds of the timeline
-const SAID_EVERY = 3; // seconds between messages to screen readers
-const SILENT = 3; // seconds without a frame after which the page shows a message
+const TIMELINE_S = 30; // length of the timeline
+const ANNOUNCE_EVERY_S = 3; // time between messages to screen readers
+const NO_FRAME_S = 3; // time without a frame after which the page shows a message
 
-const SENTENCES = {
+const ERRORS = {
   NotAllowedError:
-    "The camera was not allowed. Allow it for this page (the camera sign in the address bar, or the browser's settings), then press “Start the camera” again.",
-  NotFoundError: "No camera was found. Plug one in, then press “Start the camera” again; pictures and videos work without one, and there are samples of both.",
+    "The camera is not allowed. Allow it for this page (camera icon in the address bar, or the browser's settings), then press “Start the camera” again.",
+  NotFoundError: "No camera was found. Connect one, then press “Start the camera” again; pictures and videos work without a camera.",
   NotReadableError:
-    "The camera could not be opened: another program, or another tab, may be using it. Close that one, then press “Start the camera” again.",
-  OverconstrainedError: "The chosen camera is gone. Press “Start the camera” to take another one.",
-  SecurityError: "This browser forbids the camera here. Open the page at its own address, over HTTPS or on this machine.",
+    "The camera could not be opened: another program, or another tab, may be using it. Close it, then press “Start the camera” again.",
+  OverconstrainedError: "The selected camera is no longer connected. Press “Start the camera” to use another one.",
+  SecurityError: "The browser blocks the camera on this page. Open the page in its own tab, over HTTPS or from this machine (localhost).",
 };
 
-const noCamera = () =>
+const noCameraText = () =>
   window.isSecureContext
-    ? "This browser gives pages no camera. Use a current Firefox, Chrome, Edge or Safari; pictures and videos work here."
-    : "Browsers give the camera only to pages over HTTPS, or from this machine (localhost, 127.0.0.1). Pictures and videos work here.";
+    ? "This browser provides no camera access. Use a current Firefox, Chrome, Edge or Safari; pictures and videos work in this one."
+    : "Browsers allow the camera only on pages over HTTPS or from this machine (localhost, 127.0.0.1). Open the page at such an address; pictures and videos work at this one.";
 
 export class CameraTab {
-  constructor({ about, backend, ready }) {
-    Object.assign(this, { about, backend, ready });
+  constructor({ description, backend, ready }) {
+    Object.assign(this, { description, backend, ready });
     this.video = byId("camera-video");
     this.canvas = byId("camera-canvas");
     this.context = this.canvas.getContext("2d");
-    this.panel = new FacesPanel(byId("camera-faces"), about.model);
-    this.timeline = new Timeline(byId("camera-timeline"), about.model.colours);
-    this.confidence = confidenceSlider("camera-confidence", about.min_confidence);
+    this.panel = new FacesPanel(byId("camera-faces"), description.model);
+    this.timeline = new Timeline(byId("camera-timeline"), description.model.colours);
+    this.confidence = confidenceSlider("camera-confidence", description.min_confidence);
     this.stream = null;
     this.rows = null;
     this.paused = false;
-    this.wanted = false;
-    this.drawn = [];
+    this.shouldRun = false;
+    this.drawTimes = [];
     this.latencies = [];
-    this.said = { text: "", time: -Infinity };
+    this.announced = { text: "", timeS: -Infinity };
     byId("camera-start").addEventListener("click", () => this.start());
     byId("camera-sample").addEventListener("click", () => {
       byId("tab-video").click();
       byId("video-sample").click();
     });
     byId("camera-stop").addEventListener("click", () => this.stop());
-    byId("camera-pause").addEventListener("click", () => this.pause());
+    byId("camera-pause").addEventListener("click", () => this.togglePause());
     byId("camera-snapshot").addEventListener("click", () => this.snapshot());
-    byId("camera-record").addEventListener("click", () => this.record());
+    byId("camera-record").addEventListener("click", () => this.toggleRecording());
     byId("camera-choice").addEventListener("change", (event) => this.start(event.target.value));
     navigator.mediaDevices?.addEventListener("devicechange", () => this.stream && this.listCameras());
     this.watchOtherTabs();
@@ -64,47 +64,47 @@ export class CameraTab {
 
   /** Request the camera and show the live view. */
   async start(deviceId = byId("camera-choice").value) {
-    byId("problem").hidden = true;
-    if (!navigator.mediaDevices?.getUserMedia) return showProblem(noCamera());
+    hideError();
+    if (!navigator.mediaDevices?.getUserMedia) return showError(noCameraText());
     const button = byId("camera-start");
     button.disabled = true;
     this.release();
-    const begun = performance.now();
+    const startedAt = performance.now();
     try {
       const choice = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
       const size = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
       this.stream = await navigator.mediaDevices.getUserMedia({ video: { ...choice, ...size }, audio: false });
-    } catch (problem) {
+    } catch (error) {
       button.disabled = false;
-      this.leave();
+      this.showNotice();
       byId("camera-choice").replaceChildren();
-      return showProblem(SENTENCES[problem.name] ?? `The camera could not be started (${problem.name}). Try again, or another browser.`);
+      return showError(ERRORS[error.name] ?? `The camera could not be started (${error.name}). Try again, or use another browser.`);
     }
     const { stream } = this;
     stream.getVideoTracks()[0].addEventListener("ended", () => {
       if (this.stream !== stream) return;
-      this.leave();
-      showProblem("The camera was unplugged, or taken away from this page. Plug it in again, then press “Start the camera”.");
+      this.showNotice();
+      showError("The camera was unplugged, or its permission withdrawn. Connect and allow it, then press “Start the camera”.");
     });
     this.video.srcObject = stream;
     byId("notice").hidden = true;
     byId("live").hidden = false;
     button.disabled = false;
     this.note("Loading the models …");
-    this.wanted = true;
+    this.shouldRun = true;
     await this.video.play().catch(() => {});
     this.listCameras();
     try {
       await this.ready;
     } catch {
-      return this.leave();
+      return this.showNotice();
     }
     if (this.stream !== stream) return undefined;
     this.note("");
     this.channel?.postMessage("camera?");
-    const { live_side: longestSide, live_every_s: detectEvery } = this.about.detector;
-    await this.backend.ask("start", { stream: "camera", longestSide, detectEvery });
-    Object.assign(this, { begun, paused: false, frame: 0, drawn: [], latencies: [], last: performance.now() });
+    const { live_side: longestSide, live_every_s: detectEveryS } = this.description.detector;
+    await this.backend.request("startStream", { stream: "camera", longestSide, detectEveryS });
+    Object.assign(this, { startedAt, paused: false, frameCount: 0, drawTimes: [], latencies: [], lastFrameAt: performance.now() });
     this.timeline.clear();
     byId("camera-pause").setAttribute("aria-pressed", "false");
     this.loop(stream);
@@ -112,71 +112,72 @@ export class CameraTab {
     return undefined;
   }
 
-  /** Recognise the newest frame repeatedly until `stream` is no longer shown. */
+  /** Recognise the newest frame repeatedly while `stream` is the current one. */
   async loop(stream) {
     let newest = null;
     let wake = () => {};
-    const arrived = (now) => {
+    const onFrame = (now) => {
       newest = now;
-      this.last = performance.now();
+      this.lastFrameAt = performance.now();
       wake();
-      again();
+      awaitFrame();
     };
-    const again = () => {
+    const awaitFrame = () => {
       if (this.stream !== stream) return;
-      if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(arrived);
-      else requestAnimationFrame(arrived);
+      if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(onFrame);
+      else requestAnimationFrame(onFrame);
     };
-    again();
+    awaitFrame();
     while (this.stream === stream) {
       if (newest === null || this.paused) {
         await new Promise((resolve) => {
           wake = resolve;
           setTimeout(resolve, 500);
         });
-        if (!this.paused && !document.hidden && performance.now() - this.last > SILENT * 1000) {
-          this.note("The camera sends no frames. Check that it is not covered or switched off, and that no other program uses it.");
-          this.silent = true;
+        if (!this.paused && !document.hidden && performance.now() - this.lastFrameAt > NO_FRAME_S * 1000) {
+          this.note("The camera sends no frames. Check that it is switched on, and that no other program uses it.");
+          this.noFrames = true;
         }
         continue;
       }
-      const taken = newest;
+      const capturedAt = newest;
       newest = null;
-      if (this.silent) this.note("");
-      this.silent = false;
+      if (this.noFrames) this.note("");
+      this.noFrames = false;
       try {
-        await this.step(taken);
-      } catch (problem) {
+        await this.step(capturedAt);
+      } catch (error) {
         if (this.stream !== stream) return;
-        console.warn(problem);
-        this.leave();
-        showProblem("Recognition stopped. Press “Start the camera” to try again; if it happens again, reload the page.");
+        console.warn(error);
+        this.showNotice();
+        showError("Recognition has stopped. Press “Start the camera” to try again; if it stops again, reload the page.");
       }
     }
   }
 
-  async step(taken) {
+  /** Recognise the current frame, captured at a time of `performance.now`, and show it. */
+  async step(capturedAt) {
     if (!this.video.videoWidth) return;
     const bitmap = await createImageBitmap(this.video);
-    const time = taken / 1000;
+    const timeS = capturedAt / 1000;
     const hide = byId("camera-blur").checked;
-    const ask = { stream: "camera", bitmap, time, leastConfidence: this.confidence(), hide, prior: byId("camera-prior").value };
-    const answer = await this.backend.ask("frame", ask, [bitmap]);
-    if (!this.stream || this.paused) return answer.bitmap.close();
-    this.draw(answer, hide);
+    const content = { stream: "camera", bitmap, timeS, minConfidence: this.confidence(), hide, prior: byId("camera-prior").value };
+    const result = await this.backend.request("frame", content, [bitmap]);
+    if (!this.stream || this.paused) return result.bitmap.close();
+    this.draw(result, hide);
     const now = performance.now();
-    this.frame += 1;
-    this.canvas.dataset.frames = String(this.frame);
-    if (this.begun !== null) {
-      document.documentElement.dataset.firstResult = String(Math.round(now - this.begun));
-      this.begun = null;
+    this.frameCount += 1;
+    this.canvas.dataset.frames = String(this.frameCount);
+    if (this.startedAt !== null) {
+      document.documentElement.dataset.firstResult = String(Math.round(now - this.startedAt));
+      this.startedAt = null;
     }
-    this.drawn.push(now);
-    this.latencies.push(now - taken);
-    while (this.drawn.length > 2 && now - this.drawn[0] > 2000) this.drawn.shift();
+    this.drawTimes.push(now);
+    this.latencies.push(now - capturedAt);
+    while (this.drawTimes.length > 2 && now - this.drawTimes[0] > 2000) this.drawTimes.shift();
     if (this.latencies.length > 60) this.latencies.shift();
-    this.rows?.add("camera", this.frame - 1, (now - this.recordedFrom) / 1000, answer.faces);
-    this.tell(answer.faces, time);
+    this.rows?.add("camera", this.frameCount - 1, (now - this.recordingStartedAt) / 1000, result.faces);
+    this.showResult(result.faces, timeS);
     return undefined;
   }
 
@@ -190,63 +191,63 @@ export class CameraTab {
     context.setTransform(1, 0, 0, 1, 0, 0);
     bitmap.close();
     // Also in frames that were in progress when blurring was switched on.
-    if (hide || byId("camera-blur").checked) hideFaces(context, hidden.map(([x1, y1, x2, y2]) => (mirrored ? [width - x2, y1, width - x1, y2] : [x1, y1, x2, y2])));
-    drawFaces(context, faces, this.about.model.colours, mirrored);
+    if (hide || byId("camera-blur").checked) hideFaces(context, hidden, mirrored);
+    drawFaces(context, faces, this.description.model.colours, mirrored);
   }
 
-  /** Update bars, timeline, rate and the message to screen readers. */
-  tell(faces, time) {
+  /** Update bars, timeline, frame rate, latency and the message to screen readers. */
+  showResult(faces, timeS) {
     this.panel.show(faces);
     byId("camera-empty").hidden = faces.length > 0;
-    this.timeline.add(time, faces, time - SPAN);
-    this.timeline.draw(time - SPAN, time, { ago: true });
-    const span = (this.drawn.at(-1) - this.drawn[0]) / 1000;
-    if (span > 0 && (this.frame % 5 === 0 || this.drawn.length < 5)) {
-      byId("camera-rate").textContent = ((this.drawn.length - 1) / span).toFixed(span > this.drawn.length / 5 ? 1 : 0);
+    this.timeline.add(timeS, faces, timeS - TIMELINE_S);
+    this.timeline.draw(timeS - TIMELINE_S, timeS, { relative: true });
+    const seconds = (this.drawTimes.at(-1) - this.drawTimes[0]) / 1000;
+    if (seconds > 0 && (this.frameCount % 5 === 0 || this.drawTimes.length < 5)) {
+      byId("camera-rate").textContent = ((this.drawTimes.length - 1) / seconds).toFixed(seconds > this.drawTimes.length / 5 ? 1 : 0);
       byId("camera-latency").textContent = [...this.latencies].sort((a, b) => a - b)[this.latencies.length >> 1].toFixed(0);
       if (this.rows) this.note(`Recording: ${this.rows.count} rows.`);
     }
-    const text = faces.length ? faces.map(({ emotion }) => emotion).join(", ") : "no face";
-    if (text !== this.said.text && time - this.said.time > SAID_EVERY) {
-      this.said = { text, time };
-      byId("camera-said").textContent = text;
+    const text = emotionList(faces);
+    if (text !== this.announced.text && timeS - this.announced.timeS > ANNOUNCE_EVERY_S) {
+      this.announced = { text, timeS };
+      byId("camera-announcement").textContent = text;
       this.canvas.setAttribute("aria-label", `Camera picture: ${text}`);
       byId("camera-timeline").setAttribute("aria-label", `Emotions of the last 30 seconds; now ${text}`);
     }
   }
 
-  pause() {
+  togglePause() {
     this.paused = !this.paused;
     byId("camera-pause").setAttribute("aria-pressed", String(this.paused));
     this.note(this.paused ? "Paused." : "");
   }
 
   async snapshot() {
-    if (!this.frame) return this.note("There is no frame yet.");
-    download(await asPng(this.canvas), `emodet-${stamp()}.png`);
-    return this.note("The snapshot is in your downloads.");
+    if (!this.frameCount) return this.note("There is no frame yet.");
+    if (await downloadPng(this.canvas, `emodet-${timestamp()}.png`)) this.note("The snapshot is in your downloads.");
+    return undefined;
   }
 
-  record() {
+  toggleRecording() {
     if (this.rows) {
       const rows = this.rows;
       this.rows = null;
       byId("camera-record").setAttribute("aria-pressed", "false");
       byId("camera-record").textContent = "Record CSV";
-      download(rows.asCsv(), `emodet-${stamp()}.csv`);
+      download(rows.toBlob(), `emodet-${timestamp()}.csv`);
       this.note(`${rows.count} rows are in your downloads.`);
     } else {
-      this.rows = new Rows(this.about);
-      this.recordedFrom = performance.now();
+      this.rows = new CsvRows(this.description);
+      this.recordingStartedAt = performance.now();
       byId("camera-record").setAttribute("aria-pressed", "true");
       byId("camera-record").textContent = "Stop and download";
     }
   }
 
   async listCameras() {
-    const all = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
+    const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
     const current = this.stream?.getVideoTracks()[0]?.getSettings().deviceId;
-    const options = all.map(({ deviceId, label }, at) => new Option(label || `Camera ${at + 1}`, deviceId, false, deviceId === current));
+    const options = cameras.map(({ deviceId, label }, index) => new Option(label || `Camera ${index + 1}`, deviceId, false, deviceId === current));
     byId("camera-choice").replaceChildren(...options);
   }
 
@@ -257,27 +258,24 @@ export class CameraTab {
     this.video.srcObject = null;
   }
 
-  /** Return to the notice. */
-  leave() {
-    if (this.rows?.count) this.record();
-    this.wanted = false;
+  /** Release the camera and show the notice. */
+  showNotice() {
+    if (this.rows?.count) this.toggleRecording();
+    this.shouldRun = false;
     this.release();
     byId("live").hidden = true;
     byId("notice").hidden = false;
   }
 
   stop() {
-    this.leave();
+    this.showNotice();
     byId("camera-start").focus();
   }
 
-  /** Handle opening or leaving the tab: the camera is released while the tab is hidden. */
-  visible(open) {
-    if (open && this.wanted && !this.stream) this.start();
-    else if (!open && this.stream) {
-      this.release();
-      this.wanted = true;
-    }
+  /** Release the camera while the tab is hidden, and start it again afterwards. */
+  setVisible(isVisible) {
+    if (!isVisible) this.release();
+    else if (this.shouldRun && !this.stream) this.start();
   }
 
   /** Detect another tab that uses the camera: both become slow, and some systems allow only one. */
@@ -287,7 +285,7 @@ export class CameraTab {
     this.channel.onmessage = ({ data }) => {
       if (!this.stream) return;
       if (data === "camera?") this.channel.postMessage("camera!");
-      this.note("Another tab of this page uses the camera too: both are slower. Stop one of them.");
+      this.note("Another tab uses the camera too, which makes both slower. Stop the camera in one of them.");
     };
   }
 }

@@ -1,29 +1,32 @@
-/** Panel of the faces in a frame: emotion and a bar per class for each. Elements are reused. */
+/** Panel of the faces in a frame: emotion and one bar per class. Elements are reused. */
 
-import { colourOf } from "./overlay.js";
+import { colourOf, emotionText } from "./overlay.js";
 import { element, percent } from "./page.js";
 
-const MOST = 4;
+const MAX_SHOWN = 4;
 
-/** List of the colours of the classes and, by default, of uncertain faces. */
-export function legend(place, { class_names: names, colours }, more = ["uncertain"]) {
-  const entries = [...names, ...more].map((name) => {
+/** Fill a list with the colours of the classes and of `others`. */
+export function fillLegend(container, { class_names: names, colours }, others = ["uncertain"]) {
+  const entries = [...names, ...others].map((name) => {
     const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
     swatch.style.background = colours[name];
     return element("li", {}, swatch, name);
   });
-  place.replaceChildren(...entries);
+  container.replaceChildren(...entries);
 }
 
+/** The emotions of a frame as text for screen readers. */
+export const emotionList = (faces) => faces.map(({ emotion }) => emotion).join(", ") || "no face";
+
 export class FacesPanel {
-  /** @param {HTMLElement} place @param {object} model of page.json */
-  constructor(place, model) {
-    this.place = place;
+  /** @param {HTMLElement} container @param {object} model `model` of page.json */
+  constructor(container, model) {
+    this.container = container;
     this.model = model;
     this.cards = [];
     this.empty = element("p", {}, "No face yet.");
-    this.more = element("p", { hidden: true });
-    place.append(this.empty, this.more);
+    this.extra = element("p", { hidden: true });
+    container.append(this.empty, this.extra);
   }
 
   card() {
@@ -44,25 +47,26 @@ export class FacesPanel {
       element("h3", {}, swatch, title, note),
       element("ul", { className: "bars" }, ...bars.map(({ row }) => row)),
     );
-    this.place.insertBefore(card, this.more);
+    this.container.insertBefore(card, this.extra);
     return { card, title, note, bars, swatch };
   }
 
-  /** @param {object[]} faces faces of the frame, of which the largest are shown */
+  /** Show the largest faces of a frame. */
   show(faces) {
-    const wide = ({ box }) => box[2] - box[0];
-    const shown = [...faces].sort((a, b) => wide(b) - wide(a)).slice(0, MOST);
+    const widthOf = ({ box }) => box[2] - box[0];
+    const shown = [...faces].sort((a, b) => widthOf(b) - widthOf(a)).slice(0, MAX_SHOWN);
     shown.sort((a, b) => (a.track_id ?? 0) - (b.track_id ?? 0));
     while (this.cards.length < shown.length) this.cards.push(this.card());
     this.empty.hidden = shown.length > 0;
     this.empty.textContent = "No face in the picture.";
-    this.more.hidden = faces.length <= MOST;
-    this.more.textContent = `and ${faces.length - MOST} more faces`;
-    this.cards.forEach(({ card, title, note, bars, swatch }, at) => {
-      const face = shown[at];
+    const hidden = faces.length - shown.length;
+    this.extra.hidden = hidden === 0;
+    this.extra.textContent = hidden === 1 ? "and one more face" : `and ${hidden} more faces`;
+    this.cards.forEach(({ card, title, note, bars, swatch }, index) => {
+      const face = shown[index];
       card.hidden = !face;
       if (!face) return;
-      title.textContent = face.emotion === "uncertain" ? `uncertain (${face.most_probable}?)` : face.emotion;
+      title.textContent = emotionText(face);
       note.textContent = face.track_id === null ? percent(face.confidence) : `face ${face.track_id}, ${percent(face.confidence)}`;
       swatch.style.background = colourOf(this.model.colours, face.emotion);
       bars.forEach(({ row, length, share }, column) => {

@@ -2,7 +2,7 @@
 
 import { element } from "./page.js";
 
-/** Bold, code and links (as their text) within a line. */
+/** Convert bold, code and links (to their text) within a line. */
 function inline(text) {
   const parts = text.split(/(\*\*[^*]+\*\*|`[^`]+`|\[[^\]]+\]\([^)]+\))/);
   return parts.filter(Boolean).map((part) => {

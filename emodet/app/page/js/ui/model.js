@@ -1,13 +1,13 @@
-/** The model tab: card, metrics, classes, terms, and the runtime in use. */
+/** The model tab: model file, metrics, terms of the training data, model card, and the runtime in use. */
 
-import { legend } from "./faces.js";
+import { fillLegend } from "./faces.js";
 import { markdown } from "./markdown.js";
 import { byId, element, megabytes } from "./page.js";
 
 const METRICS = { brier: "Brier score", ece: "calibration error", macro_f1: "macro F1", nll: "NLL" };
-const figure = (value) => (Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3));
+const formatNumber = (value) => (Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3));
 
-function definitions(pairs) {
+function factTable(pairs) {
   const rows = pairs.map(([name, value]) =>
     element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, ...[value].flat())),
   );
@@ -15,52 +15,54 @@ function definitions(pairs) {
 }
 
 export class ModelTab {
-  constructor({ about, ready }) {
-    Object.assign(this, { about, ready, shown: false });
+  constructor({ description, ready }) {
+    Object.assign(this, { description, ready, isFilled: false });
   }
 
+  /** Fill the tab when it is opened for the first time. */
   async show() {
-    if (this.shown) return;
-    this.shown = true;
-    const { model, detector } = this.about;
-    const running = element("span", {}, "loading …");
+    if (this.isFilled) return;
+    this.isFilled = true;
+    const { model, detector } = this.description;
+    const runtime = element("span", {}, "loading …");
     const classes = element("ul", { className: "classes" });
-    legend(classes, model, []);
-    const cut = model.preprocessing;
+    fillLegend(classes, model, []);
+    const { size, colour, margin, alignment } = model.preprocessing;
+    const shares = model.class_names.map((name, index) => `${name} ${(100 * model.class_shares?.[index]).toFixed(1)} %`);
     const facts = [
       ["Model file", `${model.file.split("/").at(-1)}, ${megabytes(model.bytes)}, ${model.precision}`],
       ["Classes", classes],
-      ["Crop", `${cut.size} × ${cut.size} pixels, ${cut.colour}, margin ${cut.margin}, alignment: ${cut.alignment}`],
-      ["Temperature", model.temperature.toFixed(3)],
-      ...(model.class_shares ? [["Shares in training", model.class_names.map((name, at) => `${name} ${(100 * model.class_shares[at]).toFixed(1)} %`).join(", ")]] : []),
+      ["Face crop", `${size} × ${size} pixels, ${colour}, margin ${margin}, alignment: ${alignment}`],
+      ["Calibration temperature", model.temperature.toFixed(3)],
+      ...(model.class_shares?.length ? [["Class shares in the training data", shares.join(", ")]] : []),
       ["Face detector", `CenterFace, ${megabytes(detector.bytes)}`],
-      ["Runs with", running],
+      ["Runtime", runtime],
     ];
     const metrics = Object.entries(model.metrics).map(([split, values]) => [
       split,
-      Object.entries(values).map(([name, value]) => `${METRICS[name] ?? name.replaceAll("_", " ")} ${figure(value)}`).join(", "),
+      Object.entries(values).map(([name, value]) => `${METRICS[name] ?? name.replaceAll("_", " ")} ${formatNumber(value)}`).join(", "),
     ]);
     const terms = model.training_data.map(({ name, terms: text }) => [name, text]);
     byId("model-content").replaceChildren(
       element("h2", {}, "The model"),
-      definitions(facts),
-      element("h2", {}, "Accuracy of this model"),
-      definitions(metrics.length ? metrics : [["none", "The model file contains no metrics."]]),
-      element("h2", {}, "Training data and its terms"),
-      definitions(terms),
+      factTable(facts),
+      element("h2", {}, "Metrics"),
+      factTable(metrics.length ? metrics : [["none", "The model file contains no metrics."]]),
+      element("h2", {}, "Training data and its terms of use"),
+      factTable(terms),
       element("h2", {}, "Prohibited uses"),
       element(
         "p",
         {},
-        "Inferring emotions of people at work or in education (prohibited in the European Union by Article 5(1)(f) of the AI Act, medical and safety reasons excepted), and decisions on hiring, insurance, policing or credit. An expression is not a feeling.",
+        "Inferring emotions of people at work or in education (prohibited in the European Union by Article 5(1)(f) of the AI Act, except for medical or safety reasons), and decisions on hiring, insurance, policing or credit. An expression is not a feeling.",
       ),
       ...(model.card ? markdown(model.card) : []),
     );
     try {
       const { threads, gpu, version } = await this.ready;
-      running.textContent = `ONNX Runtime Web ${version}, WebAssembly, ${threads === 1 ? "one thread" : `${threads} threads`}${gpu ? "; face detection with WebGPU" : ""}`;
+      runtime.textContent = `ONNX Runtime Web ${version}, WebAssembly, ${threads === 1 ? "one thread" : `${threads} threads`}${gpu ? "; face detection with WebGPU" : ""}`;
     } catch {
-      running.textContent = "nothing: it could not be loaded";
+      runtime.textContent = "could not be loaded; check the connection to the page's server, then reload the page";
     }
   }
 }

@@ -1,31 +1,31 @@
-/** Functions shared by the tabs: elements, error messages, downloads, number formats. */
+/** Functions shared by the tabs: elements, errors, downloads, number formats, inputs. */
 
 export const byId = (id) => document.getElementById(id);
 
 /** Create an element with properties and children. */
 export function element(name, properties = {}, ...children) {
-  const made = document.createElement(name);
+  const node = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
+    if (key in node) node[key] = value;
+    else node.setAttribute(key, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-export const showProblem = (text) => window.emodetTell(text);
+export const showError = (text) => window.emodetShowError(text);
 
-export function hideProblem() {
+export function hideError() {
   byId("problem").hidden = true;
 }
 
-export const percent = (share) => `${Math.round(share * 100)} %`;
+export const percent = (fraction) => `${Math.round(fraction * 100)} %`;
 export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 
 /** Format seconds: 75.4 → 1:15 */
-export function clock(seconds) {
-  const whole = Math.floor(seconds);
-  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+export function formatTime(seconds) {
+  const total = Math.floor(seconds);
+  return `${Math.floor(total / 60)}:${String(total % 60).padStart(2, "0")}`;
 }
 
 /** Download a file. */
@@ -38,61 +38,63 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** Convert a canvas to a PNG. */
-export const asPng = (canvas) =>
-  new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is too large to be saved"))), "image/png");
-  });
+/** Download a canvas as PNG; returns whether it could be encoded. */
+export async function downloadPng(canvas, name) {
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  if (blob) download(blob, name);
+  else showError("The picture is too large to be saved as PNG. Use a smaller one.");
+  return Boolean(blob);
+}
 
 /** Current time for file names: 2026-11-22T22-55-03 */
-export const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+export const timestamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 
-/** Set up the slider of the minimum confidence and its text; `changed` is called after each change. */
-export function confidenceSlider(id, initial, changed = () => {}) {
+/** Set up the slider of the minimum confidence and its text; returns a function that reads the value. */
+export function confidenceSlider(id, initial, onChange = () => {}) {
   const slider = byId(id);
   const show = () => (byId(`${id}-value`).textContent = percent(slider.valueAsNumber));
   slider.value = initial;
   show();
   slider.addEventListener("input", () => {
     show();
-    changed();
+    onChange();
   });
   return () => slider.valueAsNumber;
 }
 
-/** Fill the choices of `prior`, as in `emodet.Recognizer`; hidden if the model file lacks the class shares. */
-export function offerPriors({ class_shares: shares }) {
+/** Add the options of `prior`, as in `emodet.Recognizer`; hidden if the model file lacks the class shares. */
+export function addPriorOptions({ class_shares: shares }) {
   if (!shares?.length || shares.includes(0)) return;
   for (const label of document.querySelectorAll(".prior")) {
     label.hidden = false;
-    label.title = "More often: emotions that are rare in the training data are predicted more often, at a cost in accuracy.";
+    label.title = "“More often” predicts emotions that are rare in the training data more often, at a cost in accuracy.";
     label.querySelector("select").append(new Option("as in training", "trained"), new Option("more often", "balanced"));
   }
 }
 
-/** Call `take` with one of the page's own files when a button is pressed. */
-export function offerSample(button, name, take) {
+/** Call `onFiles` with one of the page's samples when a button is pressed. */
+export function onSampleClick(button, name, onFiles) {
   button.addEventListener("click", async () => {
     try {
-      const answer = await fetch(`samples/${name}`);
-      if (!answer.ok) throw new Error(String(answer.status));
-      await take([new File([await answer.blob()], name)]);
+      const response = await fetch(`samples/${name}`);
+      if (!response.ok) throw new Error(String(response.status));
+      await onFiles([new File([await response.blob()], name)]);
     } catch {
-      showProblem("The sample could not be loaded. Check that this page's server runs, then try again.");
+      showError("The sample could not be loaded. Check that the page's server is running, then try again.");
     }
   });
 }
 
-/** Accept files dropped onto an element, which is highlighted. */
-export function takesDrops(place, take) {
-  place.addEventListener("dragover", (event) => {
+/** Call `onFiles` with files that are dropped onto an element; highlight it while they are dragged over it. */
+export function acceptDrops(target, onFiles) {
+  target.addEventListener("dragover", (event) => {
     event.preventDefault();
-    place.classList.add("over-it");
+    target.classList.add("drag-over");
   });
-  place.addEventListener("dragleave", () => place.classList.remove("over-it"));
-  place.addEventListener("drop", (event) => {
+  target.addEventListener("dragleave", () => target.classList.remove("drag-over"));
+  target.addEventListener("drop", (event) => {
     event.preventDefault();
-    place.classList.remove("over-it");
-    take([...event.dataTransfer.files]);
+    target.classList.remove("drag-over");
+    onFiles([...event.dataTransfer.files]);
   });
 }

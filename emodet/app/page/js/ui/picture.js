@@ -1,96 +1,92 @@
-/** The picture tab: dropped, pasted or selected pictures with faces, heat map and download. */
+/** The picture tab: dropped, pasted or selected pictures with faces, heat maps and downloads. */
 
-import { drawFaces, hideFaces } from "./overlay.js";
-import { asPng, byId, confidenceSlider, download, element, megabytes, offerSample, percent, showProblem, stamp, takesDrops } from "./page.js";
-import { Rows } from "./rows.js";
-import { offerServer, recognisePicture } from "./server.js";
+import { CELLS, drawFaces, emotionText, hideFaces } from "./overlay.js";
+import { acceptDrops, byId, confidenceSlider, download, downloadPng, element, hideError, megabytes, onSampleClick, percent, showError, timestamp } from "./page.js";
+import { CsvRows } from "./rows.js";
+import { addServerOptions, recogniseOnServer, selectedServerModel } from "./server.js";
 
-const MOST_PIXELS = 64e6; // as in Python
-const MOST_BYTES = 100e6;
-const MOST_AT_ONCE = 200;
-const HEAT_SIDE = 192;
+const MAX_PIXELS = 64e6; // as in Python
+const MAX_BYTES = 100e6;
+const MAX_FILES = 200;
+const MAX_HEAT_MAPS = 6;
+const HEAT_MAP_SIDE = 192;
 
 /** Read width and height without decoding every pixel. */
-function sizeOf(url) {
+function readSize(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
     image.onload = () => resolve([image.naturalWidth, image.naturalHeight]);
-    image.onerror = () => reject(new Error("no picture"));
+    image.onerror = reject;
     image.src = url;
   });
 }
 
-/** Decode a file to an upright bitmap; rejects with a message for the user. */
-async function decoded(file) {
+/** Decode a file to an upright bitmap; an error has a message for the user. */
+async function decode(file) {
   if (!file.size) throw new Error("the file is empty.");
-  if (file.size > MOST_BYTES) throw new Error(`${megabytes(file.size)} are more than the limit of ${megabytes(MOST_BYTES)}; save it smaller.`);
+  if (file.size > MAX_BYTES) throw new Error(`${megabytes(file.size)} exceed the limit of ${megabytes(MAX_BYTES)}. Reduce the picture.`);
   const url = URL.createObjectURL(file);
   try {
-    const [width, height] = await sizeOf(url);
-    if (width * height > MOST_PIXELS) {
-      throw new RangeError(`${width} × ${height} pixels are more than the limit of 64 megapixels; save it smaller.`);
+    const [width, height] = await readSize(url);
+    if (width * height > MAX_PIXELS) {
+      throw new RangeError(`${width} × ${height} pixels exceed the limit of 64 megapixels. Reduce the picture.`);
     }
     return await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-  } catch (problem) {
-    if (problem instanceof RangeError) throw problem;
-    throw new Error("this is no picture that this browser can read, or it is damaged. Open it in an image viewer and save it as JPEG or PNG.", { cause: problem });
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    throw new Error("the file is damaged, or not a picture that this browser can read. Open it in an image viewer and save it as JPEG or PNG.", { cause: error });
   } finally {
     URL.revokeObjectURL(url);
   }
 }
 
 /** Draw a heat map over its crop: bright regions contribute most to the prediction. */
-function heatCanvas({ crop, heat, size }, hidden) {
-  const most = Math.max(1e-6, ...heat);
+function heatMapCanvas({ crop, heat, size }, hidden) {
+  const max = Math.max(1e-6, ...heat);
   const pixels = new ImageData(size, size);
-  const cell = hidden ? size / 6 : 1;
+  const cell = hidden ? size / CELLS : 1;
   for (let y = 0; y < size; y += 1) {
     for (let x = 0; x < size; x += 1) {
-      const at = y * size + x;
+      const index = y * size + x;
       const source = (Math.floor(Math.floor(y / cell) * cell) * size + Math.floor(Math.floor(x / cell) * cell)) * 3;
       const luma = 0.299 * crop[source] + 0.587 * crop[source + 1] + 0.114 * crop[source + 2];
-      const strength = Math.max(0, heat[at]) / most;
-      const share = 0.75 * strength;
-      const glow = [255 * Math.min(1, strength * 1.6), 255 * Math.max(0, strength * 1.5 - 0.5), 90 * Math.sin(Math.PI * strength)];
-      glow.forEach((value, channel) => (pixels.data[at * 4 + channel] = luma * (1 - share) + value * share));
-      pixels.data[at * 4 + 3] = 255;
+      const strength = Math.max(0, heat[index]) / max;
+      const opacity = 0.75 * strength;
+      const colour = [255 * Math.min(1, strength * 1.6), 255 * Math.max(0, strength * 1.5 - 0.5), 90 * Math.sin(Math.PI * strength)];
+      colour.forEach((value, channel) => (pixels.data[index * 4 + channel] = luma * (1 - opacity) + value * opacity));
+      pixels.data[index * 4 + 3] = 255;
     }
   }
   const small = element("canvas", { width: size, height: size });
   small.getContext("2d").putImageData(pixels, 0, 0);
-  const large = element("canvas", { width: HEAT_SIDE, height: HEAT_SIDE });
-  large.getContext("2d").drawImage(small, 0, 0, HEAT_SIDE, HEAT_SIDE);
+  const large = element("canvas", { width: HEAT_MAP_SIDE, height: HEAT_MAP_SIDE });
+  large.getContext("2d").drawImage(small, 0, 0, HEAT_MAP_SIDE, HEAT_MAP_SIDE);
   return large;
 }
 
-let keys = 0;
-
+/** One recognised picture; its pixels are in the worker under `key` once the worker has recognised it. */
 class PictureResult {
-  constructor(tab, file, bitmap, faces, key, where) {
-    Object.assign(this, { tab, file, bitmap, faces, key, where, kept: where === "here" });
+  constructor(tab, file, bitmap, faces, key, serverModel) {
+    Object.assign(this, { tab, file, bitmap, faces, key, serverModel, inWorker: serverModel === null });
     this.canvas = element("canvas", { role: "img" });
-    this.heats = element("div", { className: "heats" });
-    const said = element("p", {}, this.summary());
+    this.heatMaps = element("div", { className: "heat-maps" });
     const tools = element("div", { className: "tools" });
-    const save = element("button", { type: "button" }, "Download annotated");
-    save.addEventListener("click", async () => download(await asPng(this.canvas), `${this.stem()}-emodet.png`));
-    tools.append(save);
-    if (faces.length) {
-      const explain = element("button", { type: "button" }, "Heat map");
-      explain.addEventListener("click", () => this.explain(explain));
-      tools.append(explain);
-    }
-    const remove = element("button", { type: "button" }, "Remove");
-    remove.addEventListener("click", () => this.remove());
-    tools.append(remove);
-    this.place = element(
+    const addButton = (text, onClick) => {
+      const button = element("button", { type: "button" }, text);
+      button.addEventListener("click", () => onClick(button));
+      tools.append(button);
+    };
+    addButton("Download annotated", () => downloadPng(this.canvas, `${this.stem()}-emodet.png`));
+    if (faces.length) addButton("Heat map", (button) => this.showHeatMaps(button));
+    addButton("Remove", () => this.remove());
+    this.card = element(
       "article",
       { className: "card result" },
       element("h2", {}, file.name || "pasted picture"),
-      said,
+      element("p", {}, this.summary()),
       element("div", { className: "shown" }, this.canvas),
       tools,
-      this.heats,
+      this.heatMaps,
       ...(faces.length ? [this.table()] : []),
     );
   }
@@ -109,25 +105,24 @@ class PictureResult {
   }
 
   table() {
-    const { class_names: names } = this.tab.about.model;
+    const { class_names: names } = this.tab.description.model;
     const head = element("tr", {}, ...["face", "emotion", ...names].map((name) => element("th", { scope: "col" }, name)));
-    const rows = this.faces.map((face, at) => {
-      const shown = face.emotion === "uncertain" ? `uncertain (${face.most_probable}?)` : face.emotion;
-      const most = Math.max(...face.probabilities);
+    const rows = this.faces.map((face, index) => {
+      const max = Math.max(...face.probabilities);
       const cells = face.probabilities.map((value, column) =>
-        element("td", { className: value === most ? "best" : "", "data-name": names[column] }, percent(value)),
+        element("td", { className: value === max ? "best" : "", "data-name": names[column] }, percent(value)),
       );
-      const number = element("th", { scope: "row" }, String(at + 1));
-      return element("tr", {}, number, element("td", { className: "emotion" }, shown), ...cells);
+      const number = element("th", { scope: "row" }, String(index + 1));
+      return element("tr", {}, number, element("td", { className: "emotion" }, emotionText(face)), ...cells);
     });
     return element("div", { className: "wide" }, element("table", { className: "found" }, element("thead", {}, head), element("tbody", {}, ...rows)));
   }
 
-  /** Show other results. */
-  show(faces) {
+  /** Replace the results. */
+  update(faces) {
     this.faces = faces;
-    this.place.querySelector("p").textContent = this.summary();
-    this.place.querySelector(".wide")?.replaceWith(this.table());
+    this.card.querySelector("p").textContent = this.summary();
+    this.card.querySelector(".wide")?.replaceWith(this.table());
     this.draw();
   }
 
@@ -141,103 +136,103 @@ class PictureResult {
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.drawImage(bitmap, 0, 0);
     if (byId("picture-blur").checked) hideFaces(context, faces.map(({ box }) => box));
-    const numbered = faces.length > 1 ? faces.map((face, at) => ({ ...face, track_id: at + 1 })) : faces;
-    drawFaces(context, numbered, this.tab.about.model.colours);
-    this.heats.replaceChildren();
+    const numbered = faces.length > 1 ? faces.map((face, index) => ({ ...face, track_id: index + 1 })) : faces;
+    drawFaces(context, numbered, this.tab.description.model.colours);
+    this.heatMaps.replaceChildren();
   }
 
   /** Show heat maps of the largest faces. */
-  async explain(button) {
+  async showHeatMaps(button) {
     button.disabled = true;
-    const wide = ({ box }) => box[2] - box[0];
-    const largest = this.faces.map((face, at) => ({ face, at })).sort((a, b) => wide(b.face) - wide(a.face)).slice(0, 6);
-    this.heats.replaceChildren();
+    const widthOf = ({ face: { box } }) => box[2] - box[0];
+    const numbered = this.faces.map((face, index) => ({ face, number: index + 1 }));
+    const largest = numbered.sort((a, b) => widthOf(b) - widthOf(a)).slice(0, MAX_HEAT_MAPS);
+    this.heatMaps.replaceChildren();
     try {
       await this.tab.ready;
-      if (!this.kept) {
+      if (!this.inWorker) {
         const bitmap = await createImageBitmap(this.bitmap);
-        await this.tab.backend.ask("still", { bitmap, key: this.key, leastConfidence: 0 }, [bitmap]);
-        this.kept = true;
+        await this.tab.backend.request("still", { bitmap, key: this.key, minConfidence: 0 }, [bitmap]);
+        this.inWorker = true;
       }
-      for (const { face, at } of largest) {
-        const ask = { key: this.key, face, className: face.most_probable };
-        const answer = await this.tab.backend.ask("heat", ask);
-        const canvas = heatCanvas(answer, byId("picture-blur").checked);
+      for (const { face, number } of largest) {
+        const content = { key: this.key, face, className: face.most_probable };
+        const canvas = heatMapCanvas(await this.tab.backend.request("heatMap", content), byId("picture-blur").checked);
         canvas.setAttribute("role", "img");
-        canvas.setAttribute("aria-label", `Heat map of face ${at + 1} for ${face.most_probable}`);
-        const text = `face ${at + 1}: ${face.most_probable} ${percent(Math.max(...face.probabilities))}. Bright: covering it makes the answer less probable.`;
-        this.heats.append(element("figure", {}, canvas, element("figcaption", {}, text)));
+        canvas.setAttribute("aria-label", `Heat map of face ${number} for ${face.most_probable}`);
+        const text = `Face ${number}: ${face.most_probable} ${percent(Math.max(...face.probabilities))}. Covering a bright region makes this emotion less probable.`;
+        this.heatMaps.append(element("figure", {}, canvas, element("figcaption", {}, text)));
       }
     } catch {
-      showProblem("The heat map could not be made. Remove the picture and add it again.");
+      showError("The heat map could not be computed. Remove the picture and add it again.");
     }
     button.disabled = false;
   }
 
   remove() {
-    this.place.remove();
+    this.card.remove();
     this.bitmap.close();
     this.tab.forget(this);
   }
 }
 
 export class PictureTab {
-  constructor({ about, backend, ready }) {
-    Object.assign(this, { about, backend, ready, results: [], waiting: [] });
-    this.confidence = confidenceSlider("picture-confidence", about.min_confidence, () => this.judgeAgain());
-    const files = byId("picture-files");
-    files.addEventListener("change", () => {
-      this.take([...files.files]);
-      files.value = "";
+  constructor({ description, backend, ready }) {
+    Object.assign(this, { description, backend, ready, results: [], queue: [], busy: false, lastKey: 0 });
+    this.confidence = confidenceSlider("picture-confidence", description.min_confidence, () => this.applyMinConfidence());
+    const input = byId("picture-files");
+    input.addEventListener("change", () => {
+      this.addFiles([...input.files]);
+      input.value = "";
     });
-    takesDrops(byId("picture"), (dropped) => this.take(dropped));
-    offerSample(byId("picture-sample"), "drawn-faces.jpg", (files) => this.take(files));
+    acceptDrops(byId("picture"), (dropped) => this.addFiles(dropped));
+    onSampleClick(byId("picture-sample"), "drawn-faces.jpg", (files) => this.addFiles(files));
     document.addEventListener("paste", (event) => {
       const pasted = [...(event.clipboardData?.files ?? [])];
-      if (!byId("picture").hidden && pasted.length) this.take(pasted);
+      if (!byId("picture").hidden && pasted.length) this.addFiles(pasted);
     });
     byId("picture-prior").addEventListener("change", () => this.recogniseAgain());
     byId("picture-blur").addEventListener("change", () => this.results.forEach((result) => result.draw()));
     byId("picture-clear").addEventListener("click", () => {
-      this.waiting = [];
+      this.queue = [];
       [...this.results].forEach((result) => result.remove());
     });
-    byId("picture-rows").addEventListener("click", () => this.save());
-    offerServer(byId("picture-where"), about);
+    byId("picture-rows").addEventListener("click", () => this.downloadRows());
+    addServerOptions(byId("picture-where"), description);
   }
 
   note(text) {
     byId("picture-note").textContent = text;
   }
 
-  /** Show the buttons for all pictures if there are any. */
-  offer() {
+  /** Show the buttons and the legend for all pictures if there are any. */
+  updateButtons() {
     for (const id of ["picture-clear", "picture-rows", "picture-legend"]) byId(id).hidden = !this.results.length;
   }
 
-  save() {
-    const rows = new Rows(this.about);
+  downloadRows() {
+    const rows = new CsvRows(this.description);
     for (const { file, faces } of [...this.results].reverse()) rows.add(file.name || "pasted picture", 0, null, faces);
-    download(rows.asCsv(), `emodet-${stamp()}.csv`);
+    download(rows.toBlob(), `emodet-${timestamp()}.csv`);
   }
 
-  async take(files) {
+  async addFiles(files) {
     if (!files.length) return;
-    byId("problem").hidden = true;
-    this.waiting.push(...files.slice(0, MOST_AT_ONCE));
-    if (files.length > MOST_AT_ONCE) showProblem(`Of ${files.length} pictures only the first ${MOST_AT_ONCE} are taken; add the others afterwards.`);
+    hideError();
+    this.queue.push(...files.slice(0, MAX_FILES));
+    if (files.length > MAX_FILES) showError(`Only the first ${MAX_FILES} of ${files.length} pictures are recognised. Add the others afterwards.`);
     if (this.busy) return;
     this.busy = true;
-    const troubles = [];
-    while (this.waiting.length) {
-      const file = this.waiting.shift();
+    const errors = [];
+    while (this.queue.length) {
+      const file = this.queue.shift();
       const name = file.name || "The pasted picture";
       this.note(`Recognising ${name} …`);
       try {
         await this.recognise(file);
-      } catch (problem) {
-        troubles.push(`${name}: ${problem.message}`);
-        showProblem(troubles.slice(-4).join("\n"));
+      } catch (error) {
+        errors.push(`${name}: ${error.message}`);
+        showError(errors.slice(-4).join("\n"));
       }
     }
     this.busy = false;
@@ -245,55 +240,55 @@ export class PictureTab {
   }
 
   async recognise(file) {
-    const bitmap = await decoded(file);
-    keys += 1;
-    const where = byId("picture-where").value;
-    const faces = await this.faces(file, bitmap, keys, where);
-    const result = new PictureResult(this, file, bitmap, faces, keys, where);
+    const bitmap = await decode(file);
+    this.lastKey += 1;
+    const [key, serverModel] = [this.lastKey, selectedServerModel(byId("picture-where"))];
+    const faces = await this.faces(file, bitmap, key, serverModel);
+    const result = new PictureResult(this, file, bitmap, faces, key, serverModel);
     this.results.unshift(result);
-    byId("picture-results").prepend(result.place);
+    byId("picture-results").prepend(result.card);
     result.draw(); // after insertion, so that labels have the size of the page's text
-    this.offer();
+    this.updateButtons();
   }
 
-  /** Recognise a picture in this browser ("here") or with a model of the server. */
-  async faces(file, bitmap, key, where) {
-    const wish = { leastConfidence: this.confidence(), prior: byId("picture-prior").value };
-    if (where !== "here") return recognisePicture(file, { ...wish, model: where }, this.about.model.class_names);
+  /** Recognise a picture with a model of the server, or in this browser if that is null. */
+  async faces(file, bitmap, key, serverModel) {
+    const options = { minConfidence: this.confidence(), prior: byId("picture-prior").value };
+    if (serverModel) return recogniseOnServer(file, { ...options, model: serverModel }, this.description.model.class_names);
     await this.ready.catch(() => {
-      throw new Error("what recognises faces could not be loaded. Reload the page.");
+      throw new Error("the models could not be loaded. Reload the page.");
     });
     const copy = await createImageBitmap(bitmap);
-    return (await this.backend.ask("still", { ...wish, bitmap: copy, key }, [copy])).faces;
+    return (await this.backend.request("still", { ...options, bitmap: copy, key }, [copy])).faces;
   }
 
   /** Recognise all pictures again after a change of the prior. */
   async recogniseAgain() {
     const prior = byId("picture-prior").value;
-    const isAsked = () => byId("picture-prior").value === prior;
+    const isCurrent = () => byId("picture-prior").value === prior;
     try {
       for (const result of [...this.results]) {
-        if (!this.results.includes(result)) continue; // removed in the meantime
-        const faces = await this.faces(result.file, result.bitmap, result.key, result.where);
-        if (!isAsked()) return;
-        result.show(faces);
+        if (!this.results.includes(result)) continue; // removed meanwhile
+        const faces = await this.faces(result.file, result.bitmap, result.key, result.serverModel);
+        if (!isCurrent()) return;
+        result.update(faces);
       }
-    } catch (problem) {
-      if (isAsked()) showProblem(problem.message);
+    } catch (error) {
+      if (isCurrent()) showError(error.message);
     }
   }
 
   /** Update which faces are uncertain after a change of the minimum confidence. */
-  judgeAgain() {
+  applyMinConfidence() {
     for (const result of this.results) {
       for (const face of result.faces) face.emotion = face.confidence >= this.confidence() ? face.most_probable : "uncertain";
-      result.show(result.faces);
+      result.update(result.faces);
     }
   }
 
   forget(result) {
     this.results = this.results.filter((other) => other !== result);
-    this.backend.ask("forget", { key: result.key }).catch(() => {});
-    this.offer();
+    this.backend.request("forget", { key: result.key }).catch(() => {});
+    this.updateButtons();
   }
 }

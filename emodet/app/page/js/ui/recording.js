@@ -1,6 +1,8 @@
 /** Recording of the player with its annotations as a video. */
 
-const KINDS = [
+import { seek } from "./media.js";
+
+const FORMATS = [
   ["video/mp4;codecs=avc1.42E01E", "mp4"],
   ["video/webm;codecs=vp9", "webm"],
   ["video/webm;codecs=vp8", "webm"],
@@ -12,26 +14,23 @@ const KINDS = [
  *
  * @param {HTMLVideoElement} player
  * @param {(context: CanvasRenderingContext2D) => void} paint draws the current frame
- * @returns {Promise<{blob: Blob, ending: string}>}
+ * @returns {Promise<{blob: Blob, extension: string}>}
  */
-export async function recorded(player, paint) {
-  const kind = typeof MediaRecorder === "function" && KINDS.find(([type]) => MediaRecorder.isTypeSupported(type));
-  if (!kind) throw new Error("This browser cannot record videos. Download the CSV, or use “python -m emodet.predict VIDEO --annotate”.");
+export async function recordAnnotated(player, paint) {
+  const format = typeof MediaRecorder === "function" && FORMATS.find(([type]) => MediaRecorder.isTypeSupported(type));
+  if (!format) throw new Error("This browser cannot record videos. Download the CSV, or use “python -m emodet.predict VIDEO --annotate”.");
+  const [mimeType, extension] = format;
   const canvas = document.createElement("canvas");
-  // Encoders need even sides.
+  // Encoders require even sides.
   canvas.width = player.videoWidth - (player.videoWidth % 2);
   canvas.height = player.videoHeight - (player.videoHeight % 2);
   const context = canvas.getContext("2d");
-  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: kind[0], videoBitsPerSecond: 4_000_000 });
-  const parts = [];
-  recorder.ondataavailable = ({ data }) => parts.push(data);
+  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType, videoBitsPerSecond: 4_000_000 });
+  const chunks = [];
+  recorder.ondataavailable = ({ data }) => chunks.push(data);
   const stopped = new Promise((resolve) => (recorder.onstop = resolve));
   player.pause();
-  if (player.currentTime !== 0) {
-    const there = new Promise((resolve) => player.addEventListener("seeked", resolve, { once: true }));
-    player.currentTime = 0;
-    await there;
-  }
+  if (player.currentTime !== 0) await seek(player, 0);
   const { muted } = player;
   player.muted = true;
   paint(context);
@@ -52,5 +51,5 @@ export async function recorded(player, paint) {
     await stopped;
     for (const track of recorder.stream.getTracks()) track.stop();
   }
-  return { blob: new Blob(parts, { type: kind[0] }), ending: kind[1] };
+  return { blob: new Blob(chunks, { type: mimeType }), extension };
 }

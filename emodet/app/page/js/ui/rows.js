@@ -1,14 +1,14 @@
-/** Rows, one per face and frame, with the columns of `python -m emodet.predict --rows csv`. */
+/** CSV rows, one per face and frame, with the columns of `python -m emodet.predict --rows csv`. */
 
-const POINTS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"];
+export const LANDMARKS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"];
 
 const rounded = (value, digits) => (value === null || value === undefined ? null : Number(value.toFixed(digits)));
 
 /** Convert a face to values by column. */
-function rowOf(source, frame, time, place, face, names) {
+function faceRow(source, frame, time, index, face, names) {
   const [x1, y1, x2, y2] = face.box.map((value) => rounded(value, 1));
-  const row = {
-    source, frame, time_s: rounded(time, 3), face: place, track_id: face.track_id, x1, y1, x2, y2,
+  const values = {
+    source, frame, time_s: rounded(time, 3), face: index, track_id: face.track_id, x1, y1, x2, y2,
     detection_score: rounded(face.detection_score, 4),
     emotion: face.emotion,
     most_probable: face.most_probable,
@@ -16,26 +16,26 @@ function rowOf(source, frame, time, place, face, names) {
     valence: rounded(face.valence, 4),
     arousal: rounded(face.arousal, 4),
   };
-  names.forEach((name, column) => (row[`p_${name}`] = rounded(face.probabilities[column], 5)));
-  POINTS.forEach((point, at) => {
-    row[`${point}_x`] = rounded(face.landmarks?.[at][0], 1);
-    row[`${point}_y`] = rounded(face.landmarks?.[at][1], 1);
+  names.forEach((name, column) => (values[`p_${name}`] = rounded(face.probabilities[column], 5)));
+  LANDMARKS.forEach((name, index) => {
+    values[`${name}_x`] = rounded(face.landmarks?.[index][0], 1);
+    values[`${name}_y`] = rounded(face.landmarks?.[index][1], 1);
   });
-  return row;
+  return values;
 }
 
-// A spreadsheet would execute text that begins with these.
-const quoted = (value) => {
+/** Quote a cell if necessary; an apostrophe prevents spreadsheets from executing text that begins with an operator. */
+const csvCell = (value) => {
   const text = value === null || value === undefined ? "" : String(value);
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
 
-export class Rows {
-  /** @param {object} about page.json */
-  constructor(about) {
-    this.columns = about.columns;
-    this.names = about.model.class_names;
+export class CsvRows {
+  /** @param {object} description page.json */
+  constructor(description) {
+    this.columns = description.columns;
+    this.names = description.model.class_names;
     this.lines = [this.columns.join(",")];
   }
 
@@ -45,13 +45,13 @@ export class Rows {
 
   /** Add the faces of a frame; `time` is null for pictures. */
   add(source, frame, time, faces) {
-    faces.forEach((face, place) => {
-      const row = rowOf(source, frame, time, place, face, this.names);
-      this.lines.push(this.columns.map((column) => quoted(row[column])).join(","));
+    faces.forEach((face, index) => {
+      const row = faceRow(source, frame, time, index, face, this.names);
+      this.lines.push(this.columns.map((column) => csvCell(row[column])).join(","));
     });
   }
 
-  asCsv() {
+  toBlob() {
     return new Blob([`${this.lines.join("\n")}\n`], { type: "text/csv" });
   }
 }

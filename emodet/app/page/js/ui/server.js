@@ -1,34 +1,35 @@
 /** Requests to the page's server, if there is one. */
 
-const UNREACHABLE = "The server could not be reached: it may have been stopped. Start it again, then try once more; or choose “in this browser”.";
-const REFUSED = "The server needs its token. Open the address that “python -m emodet.app” printed; it contains the token.";
-const RETRIES = 3; // attempts to reconnect without an event in between
+import { LANDMARKS } from "./rows.js";
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const UNREACHABLE = "The server could not be reached. Check that it is running and try again, or choose “in this browser”.";
+const UNAUTHORISED = "The server requires its token. Open the address that “python -m emodet.app” printed; it contains the token.";
+const MAX_RETRIES = 3; // attempts to reconnect without an event in between
 
-/** An error response; `status` is the HTTP status. */
-function sentence(status, body) {
-  if (status === 401) return REFUSED;
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The message of an error response, with the way out. */
+function errorMessage(status, body) {
+  if (status === 401) return UNAUTHORISED;
   const { message, way_out: wayOut } = body?.error ?? {};
-  return message ? `${message} ${wayOut ?? ""}`.trim() : `The server answered ${status}. Try again, or choose “in this browser”.`;
+  return message ? `${message} ${wayOut ?? ""}`.trim() : `The server failed with status ${status}. Try again, or choose “in this browser”.`;
 }
 
-async function asked(url, options = {}) {
-  let answer;
+/** Send a request; an error has the `response` of the server, if there is one. */
+async function request(url, options = {}) {
+  let response;
   try {
-    answer = await fetch(url, options);
-  } catch (problem) {
-    if (problem.name === "AbortError") throw problem;
-    throw new Error(UNREACHABLE, { cause: problem });
+    response = await fetch(url, options);
+  } catch (error) {
+    throw new Error(UNREACHABLE, { cause: error });
   }
-  if (!answer.ok) throw Object.assign(new Error(sentence(answer.status, await answer.json().catch(() => null))), { answer });
-  return answer;
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  throw Object.assign(new Error(errorMessage(response.status, body)), { response });
 }
 
-/** Format query parameters, without undefined ones. */
+/** Format query parameters, without undefined and empty ones. */
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== ""));
-
-const POINTS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"];
 
 /** Convert a face or row of the server to the format of the page. */
 function faceOf(face, names) {
@@ -36,48 +37,51 @@ function faceOf(face, names) {
     ...face,
     box: face.box ?? [face.x1, face.y1, face.x2, face.y2],
     probabilities: names.map((name) => face.probabilities[name] ?? 0),
-    landmarks: face.landmarks ? POINTS.map((point) => face.landmarks[point]) : null,
+    landmarks: face.landmarks ? LANDMARKS.map((name) => face.landmarks[name]) : null,
     track_id: face.track_id ?? null,
   };
 }
 
-/** Fill the choices of where to recognise: in this browser, or with a model of the server. */
-export function offerServer(select, about) {
-  for (const { name } of about.server?.models ?? []) select.append(new Option(`on the server (${name})`, name));
+/** Add the server's models to the options of where to recognise. */
+export function addServerOptions(select, description) {
+  for (const { name } of description.server?.models ?? []) select.append(new Option(`on the server (${name})`, name));
 }
 
+/** Return the selected model of the server, or null for “in this browser”. */
+export const selectedServerModel = ({ value }) => (value === "here" ? null : value);
+
 /** Recognise a picture on the server; waits while the server is busy. */
-export async function recognisePicture(file, { model, leastConfidence, prior }, names) {
-  const url = `v1/recognize?${query({ model, min_confidence: leastConfidence, prior })}`;
+export async function recogniseOnServer(file, { model, minConfidence, prior }, names) {
+  const url = `v1/recognize?${query({ model, min_confidence: minConfidence, prior })}`;
   for (;;) {
     try {
-      const answer = await asked(url, { method: "POST", body: file });
-      const { faces } = await answer.json();
+      const response = await request(url, { method: "POST", body: file });
+      const { faces } = await response.json();
       return faces.map((face) => faceOf(face, names));
-    } catch (problem) {
-      if (problem.answer?.status !== 429) throw problem;
-      await pause(1000 * Number(problem.answer.headers.get("Retry-After") ?? 1));
+    } catch (error) {
+      if (error.response?.status !== 429) throw error;
+      await sleep(1000 * Number(error.response.headers.get("Retry-After") ?? 1));
     }
   }
 }
 
 /** Upload a video and report the progress; returns the job's status. `signal` aborts the upload. */
-function upload(file, url, progress, signal) {
+function upload(file, url, onProgress, signal) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", url);
-    request.responseType = "json";
-    request.upload.onprogress = ({ loaded, total }) => progress(total ? loaded / total : 0);
-    request.onload = () =>
-      request.status < 300 ? resolve(request.response) : reject(new Error(sentence(request.status, request.response)));
-    request.onerror = () => reject(new Error(UNREACHABLE));
-    request.onabort = () => reject(new DOMException("stopped", "AbortError"));
-    signal.addEventListener("abort", () => request.abort());
-    request.send(file);
+    const xhr = new XMLHttpRequest();
+    xhr.open("POST", url);
+    xhr.responseType = "json";
+    xhr.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 0);
+    xhr.onload = () => (xhr.status < 300 ? resolve(xhr.response) : reject(new Error(errorMessage(xhr.status, xhr.response))));
+    xhr.onerror = () => reject(new Error(UNREACHABLE));
+    xhr.onabort = () => reject(signal.reason);
+    signal.addEventListener("abort", () => xhr.abort());
+    xhr.send(file);
   });
 }
 
-export class ServerVideo {
+/** Recognition of one video on the server. */
+export class VideoJob {
   /** @param {string[]} names class names */
   constructor(names) {
     this.names = names;
@@ -87,33 +91,32 @@ export class ServerVideo {
   /**
    * Upload a video and wait for its results.
    *
-   * @param {{progress: (text: string, share: number | null) => void, seen: (frame: object) => void}} report `seen` is
-   *   called with the newest frame
-   * @returns {Promise<{frames: {time: number, faces: object[]}[], note: string}>}
+   * @param {{onProgress: (text: string, fraction: number | null) => void, onFrame: (frame: object) => void}} callbacks
+   *   `onFrame` is called with the newest frame
+   * @returns {Promise<{frames: {time: number, faces: object[]}[], step: number, note: string}>}
    */
-  async recognise(file, { model, leastConfidence, blur, prior }, { progress, seen }, signal) {
-    const wish = query({ model, min_confidence: leastConfidence, blur_faces: blur, prior, annotate: true });
-    const { id } = await upload(file, `v1/videos?${wish}`, (share) => progress("Sending", share), signal);
+  async recognise(file, { model, minConfidence, blur, prior }, { onProgress, onFrame }, signal) {
+    const parameters = query({ model, min_confidence: minConfidence, blur_faces: blur, prior, annotate: true });
+    const { id } = await upload(file, `v1/videos?${parameters}`, (fraction) => onProgress("Uploading", fraction), signal);
     this.id = id;
     const frames = new Map();
-    const take = (row) => {
-      if (!frames.has(row.frame)) frames.set(row.frame, { number: row.frame, time: row.time_s, faces: [] });
-      frames.get(row.frame).faces.push(faceOf(row, this.names));
+    const onRows = (rows) => {
+      for (const row of rows) {
+        if (!frames.has(row.frame)) frames.set(row.frame, { number: row.frame, time: row.time_s, faces: [] });
+        frames.get(row.frame).faces.push(faceOf(row, this.names));
+      }
+      onFrame(frames.get(rows.at(-1).frame));
     };
-    const rows = (found) => {
-      found.forEach(take);
-      seen(frames.get(found.at(-1).frame));
-    };
-    const job = await this.end({ rows, progress }, signal);
+    const job = await this.waitForEnd({ onRows, onProgress }, signal);
     this.files = job.files ?? {};
-    const failed = job.error ? sentence(0, job) : "";
-    if (failed && !job.rows) throw new Error(failed);
+    const error = job.error ? errorMessage(0, job) : "";
+    if (error && !job.rows) throw new Error(error);
     const damaged = job.damaged ? `${job.damaged} frames are damaged or missing and were not recognised.` : "";
-    return { frames: [...frames.values()], step: 1 / (job.frame_rate || 25), note: failed || damaged };
+    return { frames: [...frames.values()], step: 1 / (job.frame_rate || 25), note: error || damaged };
   }
 
-  /** Follow the events of the video; returns its final status. */
-  end({ rows, progress }, signal) {
+  /** Receive the events of the video; returns its final status. */
+  waitForEnd({ onRows, onProgress }, signal) {
     return new Promise((resolve, reject) => {
       const source = new EventSource(`v1/videos/${this.id}/events`);
       const close = (settle, value) => {
@@ -121,28 +124,28 @@ export class ServerVideo {
         settle(value);
       };
       let failures = 0;
-      const on = (name, act) => source.addEventListener(name, ({ data }) => {
+      const on = (name, handler) => source.addEventListener(name, ({ data }) => {
         failures = 0;
-        act(JSON.parse(data));
+        handler(JSON.parse(data));
       });
-      on("rows", rows);
-      on("progress", (job) => progress(job.state === "waiting" ? "Waiting for others" : "Recognising", job.progress));
+      on("rows", onRows);
+      on("progress", (job) => onProgress(job.state === "waiting" ? "Waiting for other videos" : "Recognising", job.progress));
       for (const name of ["done", "failed"]) on(name, (job) => close(resolve, job));
       // The browser reconnects automatically, and the server continues after the last rows.
       source.onerror = () => {
         failures += 1;
-        if (source.readyState === EventSource.CLOSED || failures > RETRIES) close(reject, new Error(UNREACHABLE));
+        if (source.readyState === EventSource.CLOSED || failures > MAX_RETRIES) close(reject, new Error(UNREACHABLE));
       };
       signal.addEventListener("abort", () => close(reject, signal.reason));
     });
   }
 
   async file(name) {
-    return (await asked(this.files[name])).blob();
+    return (await request(this.files[name])).blob();
   }
 
   /** Delete the video and its results on the server, also while the page is being closed. */
-  forget() {
+  delete() {
     if (this.id) fetch(`v1/videos/${this.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
     this.id = null;
   }

@@ -1,12 +1,12 @@
-/** Emotions over time, one line per track: colour shows the emotion, height the confidence. */
+/** Chart of the emotions over time, one line per track: colour shows the emotion, height the confidence. */
 
 import { colourOf } from "./overlay.js";
-import { clock } from "./page.js";
+import { formatTime } from "./page.js";
 
-const LINES = 4;
-const GONE = 0.5; // seconds without a prediction after which a line is interrupted
-const LEFT = 34;
-const BOTTOM = 18;
+const MAX_TRACKS = 4;
+const MAX_GAP_S = 0.5; // time without a prediction after which a line is interrupted
+const MARGIN_LEFT = 34;
+const MARGIN_BOTTOM = 18;
 
 export class Timeline {
   /** @param {HTMLCanvasElement} canvas @param {Record<string, string>} colours */
@@ -20,80 +20,82 @@ export class Timeline {
     this.tracks.clear();
   }
 
-  /** Add the faces of one frame; faces before `from` are removed. */
-  add(time, faces, from = -Infinity) {
+  /** Add the faces of one frame, and remove faces before `start`. */
+  add(time, faces, start = -Infinity) {
     for (const { track_id: number, emotion, confidence } of faces) {
       if (!this.tracks.has(number)) this.tracks.set(number, []);
       this.tracks.get(number).push({ time, emotion, confidence });
     }
     for (const [number, points] of this.tracks) {
-      while (points.length && points[0].time < from) points.shift();
+      while (points.length && points[0].time < start) points.shift();
       if (!points.length) this.tracks.delete(number);
     }
   }
 
   /** Return the tracks with the most predictions, by number. */
-  rows() {
+  longestTracks() {
     return [...this.tracks.entries()]
       .sort((a, b) => b[1].length - a[1].length)
-      .slice(0, LINES)
+      .slice(0, MAX_TRACKS)
       .sort((a, b) => a[0] - b[0]);
   }
 
-  /** Convert a time to a share of the canvas width, and back. */
-  timeAt(share, from, to) {
-    const wide = this.canvas.clientWidth;
-    return from + ((share * wide - LEFT) / (wide - LEFT - 4)) * (to - from);
+  /** Convert a position, as a fraction of the canvas width, to a time. */
+  timeAt(fraction, start, end) {
+    const width = this.canvas.clientWidth;
+    return start + ((fraction * width - MARGIN_LEFT) / (width - MARGIN_LEFT - 4)) * (end - start);
   }
 
   /**
-   * @param {number} from seconds @param {number} to
-   * @param {{at?: number, gap?: number, ago?: boolean}} options position of a mark; longest gap within a line; whether ticks count backwards
+   * @param {number} start first time in seconds
+   * @param {number} end last time
+   * @param {{cursor?: number, maxGapS?: number, relative?: boolean}} options time of a cursor; longest gap within a line;
+   *   whether ticks are relative to `end`
    */
-  draw(from, to, { at = null, gap = GONE, ago = false } = {}) {
+  draw(start, end, { cursor = null, maxGapS = MAX_GAP_S, relative = false } = {}) {
     const ratio = window.devicePixelRatio || 1;
-    const wide = this.canvas.clientWidth;
-    const high = this.canvas.clientHeight;
-    if (!wide || !high) return;
-    if (this.canvas.width !== Math.round(wide * ratio)) this.canvas.width = Math.round(wide * ratio);
-    if (this.canvas.height !== Math.round(high * ratio)) this.canvas.height = Math.round(high * ratio);
+    const width = this.canvas.clientWidth;
+    const height = this.canvas.clientHeight;
+    if (!width || !height) return;
+    if (this.canvas.width !== Math.round(width * ratio)) this.canvas.width = Math.round(width * ratio);
+    if (this.canvas.height !== Math.round(height * ratio)) this.canvas.height = Math.round(height * ratio);
     const style = getComputedStyle(this.canvas);
     const context = this.canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, wide, high);
-    const x = (time) => LEFT + ((time - from) / Math.max(1e-6, to - from)) * (wide - LEFT - 4);
+    context.clearRect(0, 0, width, height);
+    const x = (time) => MARGIN_LEFT + ((time - start) / Math.max(1e-6, end - start)) * (width - MARGIN_LEFT - 4);
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "alphabetic";
     context.strokeStyle = style.getPropertyValue("--line");
     context.fillStyle = style.getPropertyValue("--quiet");
-    const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800].find((each) => (to - from) / each <= 7) ?? 3600;
-    for (let tick = ago ? to : Math.ceil(from / step) * step; tick >= from && tick <= to + 1e-6; tick += ago ? -step : step) {
+    const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800].find((each) => (end - start) / each <= 7) ?? 3600;
+    const [first, increment] = relative ? [end, -step] : [Math.ceil(start / step) * step, step];
+    for (let tick = first; tick >= start && tick <= end + 1e-6; tick += increment) {
       context.beginPath();
       context.moveTo(x(tick), 0);
-      context.lineTo(x(tick), high - BOTTOM);
+      context.lineTo(x(tick), height - MARGIN_BOTTOM);
       context.stroke();
-      const text = ago ? (tick === to ? "now" : `−${Math.round(to - tick)} s`) : clock(tick);
+      const text = relative ? (tick === end ? "now" : `−${Math.round(end - tick)} s`) : formatTime(tick);
       const half = context.measureText(text).width / 2;
-      context.fillText(text, Math.min(wide - 2 * half - 1, Math.max(0, x(tick) - half)), high - 4);
+      context.fillText(text, Math.min(width - 2 * half - 1, Math.max(0, x(tick) - half)), height - 4);
     }
-    const rows = this.rows();
-    const each = (high - BOTTOM) / Math.max(2, rows.length);
-    rows.forEach(([number, points], place) => {
-      const base = (place + 1) * each - 3;
+    const tracks = this.longestTracks();
+    const rowHeight = (height - MARGIN_BOTTOM) / Math.max(2, tracks.length);
+    tracks.forEach(([number, points], row) => {
+      const bottom = (row + 1) * rowHeight - 3;
       context.fillStyle = style.getPropertyValue("--quiet");
-      context.fillText(`#${number}`, 2, base - each / 2 + 6);
+      context.fillText(`#${number}`, 2, bottom - rowHeight / 2 + 6);
       points.forEach(({ time, emotion, confidence }, index) => {
-        const next = points[index + 1]?.time ?? time + gap;
-        const until = Math.min(next, time + gap, to);
-        const tall = Math.max(2, confidence * (each - 8));
+        const until = Math.min(points[index + 1]?.time ?? Infinity, time + maxGapS, end);
+        const barHeight = Math.max(2, confidence * (rowHeight - 8));
         context.fillStyle = colourOf(this.colours, emotion);
         const left = Math.round(x(time));
-        context.fillRect(left, base - tall, Math.max(1, Math.round(x(until)) - left), tall);
+        context.fillRect(left, bottom - barHeight, Math.max(1, Math.round(x(until)) - left), barHeight);
       });
     });
-    if (at !== null) {
+    if (cursor !== null) {
       context.fillStyle = style.getPropertyValue("--ink");
-      context.fillRect(x(at) - 1, 0, 2, high - BOTTOM);
+      context.fillRect(x(cursor) - 1, 0, 2, height - MARGIN_BOTTOM);
     }
   }
 }
