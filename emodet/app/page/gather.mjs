@@ -1,10 +1,10 @@
 /**
- * Copies the page's npm packages into runtime/: `npm ci && npm run build`, or `make page`. WEBGPU=1 adds the build for
- * face detection on a GPU, 7 MB.
+ * Copies ONNX Runtime Web from node_modules/ to runtime/: `npm ci && npm run build`, or `make page`. WEBGPU=1 adds the
+ * build for face detection on a GPU, 7 MB.
  *
- * The programs are compressed to a quarter. The page decompresses them, since not every file server does; the ending is
- * not .gz, because some servers declare such files as encoded, and the browser would decompress them itself.
- * Modules are called .js: some file servers send .mjs with a type that browsers reject.
+ * WebAssembly files are compressed to a quarter of their size. The page decompresses them, because not every file server
+ * supports compression. Their suffix is .gzip: some servers send .gz files with a Content-Encoding, and the browser would
+ * decompress them first. Modules get the suffix .js: some servers send .mjs with a type that browsers reject.
  */
 
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -33,4 +33,4 @@ for (const [source, target] of Object.entries(FILES)) {
   if (target.endsWith(".gzip")) await writeFile(to, gzipSync(await readFile(from), { level: 9 }));
   else await copyFile(from, to);
 }
-console.log(`${Object.keys(FILES).length} files of onnxruntime-web are in ${fileURLToPath(TO)}`);
+console.log(`${Object.keys(FILES).length} files of onnxruntime-web copied to ${fileURLToPath(TO)}`);
