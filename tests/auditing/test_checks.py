@@ -261,6 +261,7 @@ def test_planted_wrong_labels_are_found_if_predictions_are_informative():
     assert all((each.given, each.suggested) == (label[each.row], true[each.row]) for each in found.candidates)
     ranked = [each.p_given for each in found.candidates]
     assert ranked == sorted(ranked)
+    assert sum(count for _, count in found.pairs) == len(rows)
     assert (found.split, found.judged, found.agree) == ("train", 800, pytest.approx(0.95))
     assert found.informative
     label = np.random.default_rng(1).integers(0, 8, 400)

@@ -126,7 +126,7 @@ class TestStopped:
         pack.verify()
         assert [path.name for path in (tmp_path / "packs").iterdir()] == [pack.folder.name]
 
-    @pytest.mark.parametrize("fault", ["half a line", "other annotations", "no images", "closed gaps"])
+    @pytest.mark.parametrize("fault", ["a changed crop", "half a line", "other annotations", "closed gaps"])
     def test_chunks_that_are_damaged_or_of_another_listing_are_made_again(self, tmp_path, monkeypatch, fault):
         faces, bad = records(200, emotion=1), {"train/0130": b""}
         stopped_in = "os.fsync" if fault == "closed gaps" else "emodet.data.packing.table_of"
@@ -135,10 +135,12 @@ class TestStopped:
             with pytest.raises(KeyboardInterrupt):
                 prepare(MadeReader(tmp_path, faces, bad), tmp_path / "packs")
         (work,) = (tmp_path / "packs").glob("*.unfinished")
-        if fault == "half a line":
+        if fault == "a changed crop":
+            crops = np.load(work / "images.npy", mmap_mode="r+")
+            crops[70] ^= 1
+            crops.flush()
+        elif fault == "half a line":
             os.truncate(work / "journal.jsonl", (work / "journal.jsonl").stat().st_size - 100)
-        elif fault == "no images":
-            (work / "images.npy").unlink()
         elif fault == "other annotations":
             faces = records(200, emotion=2)
         pack = prepare(MadeReader(tmp_path, faces, bad), tmp_path / "packs")

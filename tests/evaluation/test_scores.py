@@ -109,7 +109,9 @@ def test_the_text_table_names_split_faces_and_intervals():
     for word in (*EMOTIONS, "Made faces", "split val", "300 faces", "macro F1", "100 resamples", "valence", "arousal"):
         assert word in table
     assert max(map(len, table.splitlines()[:-4])) <= 80
-    assert "No intervals" in format_table(evaluate_predictions(make_predictions(), resamples=0))
+    unknown = with_dimensions(annotated=np.full((300, 2), np.nan))
+    for note in ("No intervals", "no face of this split has them annotated"):
+        assert note in format_table(evaluate_predictions(unknown, resamples=0))
 
 
 # Temperature scaling and calibration error.
