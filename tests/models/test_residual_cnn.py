@@ -62,11 +62,9 @@ def test_the_cost_is_trainable_parameters_and_multiply_adds_without_biases_and_n
 
 
 def test_mirror_averages_the_logits_of_both_images_in_evaluation_mode():
-    plain, net = ResidualCNN(num_classes=7), ResidualCNN(num_classes=7, mirror=True)
+    plain, net = (ResidualCNN(num_classes=7, mirror=mirror).eval() for mirror in (False, True))
     net.load_state_dict(plain.state_dict())
     x = torch.randn(3, 3, 32, 32)
-    for each in (plain, net):
-        each.eval()
     torch.testing.assert_close(net(x), (plain(x) + plain(x.flip(3))) / 2)
     torch.testing.assert_close(net(x), net(x.flip(3)))
     torch.testing.assert_close(net(x[:1]), net(x)[:1])
