@@ -36,3 +36,9 @@ export const scaled = ({ box: [x1, y1, x2, y2], landmarks, score }, x, y) => ({
   landmarks: landmarks && landmarks.map(([px, py]) => [px * x, py * y]),
   score,
 });
+
+/** Angle of the line through the eyes in degrees, clockwise, -180..180; 0 without landmarks. */
+export function rollOf(landmarks) {
+  const [[ax, ay], [bx, by]] = landmarks ?? [[0, 0], [0, 0]];
+  return (Math.atan2(by - ay, bx - ax) * 180) / Math.PI;
+}

@@ -4,17 +4,12 @@
  * An image is {width, height, data} with RGBA bytes, like ImageData; a crop is size × size × 3 bytes, RGB.
  */
 
-import { enlarged, reduced } from "./resize.js";
+import { rollOf } from "./boxes.js";
+import { clamp, enlarged, reduced } from "./resize.js";
 
 const MAX_SQUARE = 16_384;
 
 const roundHalfUp = (value) => Math.floor(value + 0.5);
-const clamp = (value, max) => (value < 0 ? 0 : value > max ? max : value);
-
-/** Angle of the line through the eyes in degrees, clockwise; 0 if they coincide. */
-function roll([[x1, y1], [x2, y2]]) {
-  return x1 === x2 && y1 === y2 ? 0 : (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI;
-}
 
 /** Cut an upright square at whole pixels; edges are repeated outside the image. */
 function cutSquare({ width, height, data }, [x, y], side) {
@@ -105,7 +100,7 @@ export function crop(image, box, landmarks, preprocessing) {
     const [x1, y1, x2, y2] = box;
     centre = [(x1 + x2) / 2, (y1 + y2) / 2];
     side = Math.max(x2 - x1, y2 - y1) * (1 + 2 * preprocessing.margin);
-    if (preprocessing.alignment === "eyes" && landmarks) angle = roll(landmarks);
+    if (preprocessing.alignment === "eyes") angle = rollOf(landmarks);
   }
   if (!(side > 0 && side <= MAX_SQUARE)) throw new RangeError(`the face crop must have 1 to ${MAX_SQUARE} pixels, not ${side}`);
   const square = angle ? cutRotatedSquare(image, centre, side, angle) : cutSquare(image, centre, side);

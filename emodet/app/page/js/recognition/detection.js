@@ -1,6 +1,6 @@
 /** Face detection at several sizes, like `emodet.inference.detectors.find_faces`, with its constants from page.json. */
 
-import { overlap, fractionInside, sideOf, scaled } from "./boxes.js";
+import { fractionInside, overlap, rollOf, scaled, sideOf } from "./boxes.js";
 import { crop } from "./crop.js";
 import { reduced } from "./resize.js";
 
@@ -151,11 +151,4 @@ export class FaceDetector {
     });
     return { score: best.score, error: Math.abs(rollOf(best.landmarks)), landmarks };
   }
-}
-
-/** Angle of the line through the eyes in degrees, clockwise, -180..180; 0 without landmarks. */
-function rollOf(landmarks) {
-  if (!landmarks) return 0;
-  const [[ax, ay], [bx, by]] = landmarks;
-  return (Math.atan2(by - ay, bx - ax) * 180) / Math.PI;
 }

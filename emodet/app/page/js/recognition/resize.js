@@ -114,7 +114,7 @@ function interpolationTable(fromSize, toSize) {
   });
 }
 
-const clamp = (value, max) => (value < 0 ? 0 : value > max ? max : value);
+export const clamp = (value, max) => (value < 0 ? 0 : value > max ? max : value);
 
 function linear(pixels, side, channels, size) {
   // The 11-bit weights and shifts of OpenCV's fixed-point code, whose results differ from exact ones by one grey level.

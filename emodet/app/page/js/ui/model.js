@@ -28,7 +28,7 @@ export class ModelTab {
     const classes = element("ul", { className: "classes" });
     fillLegend(classes, model, []);
     const { size, colour, margin, alignment } = model.preprocessing;
-    const shares = model.class_names.map((name, index) => `${name} ${(100 * model.class_shares?.[index]).toFixed(1)} %`);
+    const shares = model.class_names.map((name, index) => `${name} ${(100 * model.class_shares?.[index]).toFixed(1)} %`);
     const facts = [
       ["Model file", `${model.file.split("/").at(-1)}, ${megabytes(model.bytes)}, ${model.precision}`],
       ["Classes", classes],
