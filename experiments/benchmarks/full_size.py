@@ -65,7 +65,7 @@ def main() -> None:
             own = [sys.executable, __file__, "--step", step, "--folder", folder]
             own += ["--size", str(arguments.size), "--workers", str(arguments.workers)]
             figures[step] = measured(own, arguments)
-        figures["small"] = small_pack(arguments)
+        write_small_pack(arguments)
         for context in ("fork", "spawn"):
             figures[f"workers, {context}"] = private_memory(arguments, context)
     figures["load after"] = os.getloadavg()[0]
@@ -287,12 +287,11 @@ def memory_of(process: int) -> dict[str, int]:
     return kinds
 
 
-def small_pack(arguments: argparse.Namespace) -> str:
+def write_small_pack(arguments: argparse.Namespace) -> None:
     """Write and pack 320 faces, as a reference for the memory of workers."""
     write_release(arguments.folder / "small" / "release", 0.001)
     small = argparse.Namespace(**vars(arguments) | {"folder": arguments.folder / "small"})
     data_module(small, processes=1).prepare_data()
-    return "packed"
 
 
 def private_memory(arguments: argparse.Namespace, context: str) -> dict[str, int]:
