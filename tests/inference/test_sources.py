@@ -102,8 +102,10 @@ def test_inputs_that_cannot_be_read_and_lists_of_inputs(tree, tmp_path):
     assert [str(each.address) for each in find_sources([f"@{tree / 'list'}"])] == ["ä.png", "b.png"]
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"path": pyarrow.array([], pyarrow.string())}), tmp_path / "empty.parquet")
-    (source,) = find_sources([str(tmp_path / "empty.parquet")])
-    assert "empty.parquet" in source.error
+    put(tmp_path / "damaged.parquet", b"PAR1 damaged")
+    for name in ("empty.parquet", "damaged.parquet"):
+        (source,) = find_sources([str(tmp_path / name)])
+        assert name in source.error
 
 
 @pytest.mark.parametrize(
