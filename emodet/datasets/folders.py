@@ -51,8 +51,7 @@ def names_in(folder: Path, most: int | None = None) -> set[str]:
     except PermissionError as problem:
         refuse_unread(problem)
     except (OSError, ValueError):
-        pass
-    return set()
+        return set()
 
 
 def folders_in(folder: Path) -> list[str]:
