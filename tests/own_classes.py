@@ -76,6 +76,9 @@ class SendSignal(L.Callback):
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         self._send(trainer, "validation", batch_idx)
 
+    def on_train_end(self, trainer, pl_module):
+        self._send(trainer, "end", 0)
+
 
 class Fail(L.Callback):
     def __init__(self, epoch: int, rank: int = 0) -> None:

@@ -237,6 +237,13 @@ def test_early_stopping_and_validation_every_second_epoch(command, small, tmp_pa
     assert "stopped early: no better val/accuracy in 1 validations" in (tmp_path / "train.log").read_text()
 
 
+def test_validation_counted_over_epochs_and_averages_in_double_precision(command, small, tmp_path, without_pictures):
+    counted = ["trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=7", "trainer.precision=64-true"]
+    run = [*small, *PLAIN, *counted, "callbacks=[default,ema]", f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", *run) == 0
+    assert [row["step"] for row in rows(tmp_path) if "val/loss" in row] == ["6", "13"]
+
+
 @pytest.mark.slow
 def test_the_overfit_preset_fits_sixteen_faces(command, small, tmp_path, without_pictures):
     data = [argument for argument in small if argument.startswith(("data=", "data.root", "data.processes", "preproc"))]

@@ -115,6 +115,23 @@ def test_a_second_ctrl_c_stops_immediately(command, small, tmp_path, capfd):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_signal_after_the_last_epoch(command, small, tmp_path):
+    run = [*small, *COMMON, "trainer.max_epochs=1", stop(signal.SIGTERM, 1, 0, "end"), f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", *run) == 143
+    assert not (tmp_path / "weights.pt").exists()
+    assert command("emodet.train", f"resume={tmp_path}", *GO_ON) == 0
+
+
+def test_an_epoch_that_max_steps_cut_short_is_completed(command, small, tmp_path):
+    settings = [*small, *COMMON, "scheduler=constant", "callbacks=[default]", "trainer.max_epochs=2"]
+    for name, steps in (("whole", -1), ("run", 13)):
+        assert command("emodet.train", *settings, f"trainer.max_steps={steps}", f"hydra.run.dir={tmp_path / name}") == 0
+    assert command("emodet.train", f"resume={tmp_path / 'run'}", "trainer.max_steps=-1") == 0
+    whole, run = (checkpoint(tmp_path / name) for name in ("whole", "run"))
+    for key in ("state_dict", "optimizer_states", "epoch", "global_step"):
+        assert plain(whole[key]) == plain(run[key])
+
+
 def test_stopped_before_the_first_checkpoint(command, refused, small, tmp_path, capfd):
     arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 130
