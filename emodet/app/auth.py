@@ -29,8 +29,6 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-_WITHOUT_TOKEN = frozenset(["/healthz"])
-
 
 class AuthMiddleware:
     """Checks Host, Origin and token before the body is read; adds the security headers."""
@@ -76,7 +74,7 @@ class AuthMiddleware:
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             message = f"Requests from the origin {origin[:100]!r} are not allowed."
             raise ApiError(403, "foreign_origin", message, "Use the page of this server, or a program.")
-        if self._settings.token is None or request.scope["path"] in _WITHOUT_TOKEN:
+        if self._settings.token is None or request.scope["path"] == "/healthz":
             return None
         is_page = request.scope["method"] in ("GET", "HEAD") and request.scope["path"] == "/"
         if is_page and self._is_token(given := request.query_params.get("token")):

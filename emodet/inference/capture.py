@@ -50,15 +50,10 @@ class LiveVideo(contextlib.AbstractContextManager["LiveVideo", None]):
         max_pixels: int | None = MAX_PIXELS,
         source: "VideoReader | _Camera | None" = None,
     ) -> None:
-        """Open the camera or stream.
+        """Open a camera index or a URL; `on_event` and `max_pixels` as in `open_video`.
 
-        Args:
-            address: A camera index or a URL.
-            attempts: Number of attempts to reconnect before an error is raised.
-            first_wait_s: First pause before reconnecting, in seconds; it doubles up to 30 s.
-            on_event: Called with a message when the connection is lost or restored.
-            max_pixels: Maximum of width times height of a stream's frames; None for no limit.
-            source: The source of `address`, if it is already open.
+        After a lost connection, an error is raised when `attempts` to reconnect have failed. The pause before an
+        attempt is `first_wait_s` seconds and doubles up to 30 s. `source` is that of `address` if it is already open.
         """
         self.name = f"camera {address}" if isinstance(address, int) else hide_password(address)
         self._address, self._attempts, self._first_wait_s = address, attempts, first_wait_s

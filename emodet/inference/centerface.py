@@ -67,13 +67,11 @@ class CenterFace:
         points = points[:, rows, columns].reshape(5, 2, -1)
         landmarks = np.stack([points[:, 1] * wide + left, points[:, 0] * high + top], axis=2).transpose(1, 0, 2)
         boxes = np.stack([left, top, wide, high], axis=1)
-        confidences = scores[rows, columns].astype(np.float64)
-        kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), confidences.tolist(), 0.0, OVERLAP)).ravel()
-        order = sorted(kept.tolist(), key=lambda index: -confidences[index])
+        confidences = scores[rows, columns].tolist()
+        kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), confidences, 0.0, OVERLAP)).ravel()  # highest score first
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).tolist()
         faces = (
-            Detection(tuple(corners[index]), ordered_landmarks(landmarks[index]), float(confidences[index]))
-            for index in order
+            Detection(tuple(corners[index]), ordered_landmarks(landmarks[index]), confidences[index]) for index in kept
         )
         return enlarged(faces, small, image_rgb)
 

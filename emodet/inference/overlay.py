@@ -108,7 +108,7 @@ def draw(
         enlarge: Whether to enlarge a picture that is too small for labels, by a whole factor.
 
     Returns:
-        uint8, (H, W, 3), or (H, W + `strip_width`, 3) with a strip.
+        uint8, (H, W, 3), or (H, W + S, 3) with a strip of width S = 2 * floor(0.15 * H).
     """
     factor = math.ceil(_READABLE_SIDE / max(image_rgb.shape[:2])) if enlarge else 1
     if factor > 1:
@@ -119,16 +119,12 @@ def draw(
     picture = annotate(image_rgb if hidden is None else hide_faces(image_rgb, hidden), faces, note=note)
     if maps is None:
         return picture
-    height, side = picture.shape[0], strip_width(picture.shape[0])
+    height = picture.shape[0]
+    side = max(2, 2 * math.floor(height * 0.3 / 2))  # even for H.264; three tiles fit into the strip
     tiles = [_heat_tile(each, side, hidden=hidden is not None) for each in maps]
     tiles = tiles[: height // len(tiles[0])] if tiles else []
     rest = np.full((height - sum(map(len, tiles)), side, 3), _INK, dtype=np.uint8)
     return np.concatenate([picture, np.concatenate([*tiles, rest])], axis=1)
-
-
-def strip_width(height: int) -> int:
-    """Return the width of the strip for a picture of this height: an even number; three tiles fit into the strip."""
-    return max(2, 2 * math.floor(height * 0.3 / 2))
 
 
 def _heat_tile(heat_map: HeatMap, side: int, *, hidden: bool) -> UInt8:

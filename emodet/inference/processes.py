@@ -31,7 +31,7 @@ PICTURES = 16
 
 _batch: Batch  # of this worker process
 _folder: Path
-_stopping = False
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def recognise_in_processes(
@@ -40,10 +40,8 @@ def recognise_in_processes(
     """Recognise inputs in `count` processes, each with a copy of `batch`; yield results by batch when finished.
 
     If a process dies, the inputs in progress are repeated one by one; an input that ends its process again is an error.
-    `threads` is the number of OpenCV's threads per process; those of the nets are set in the batch's recognizer.
-
-    Raises:
-        EmodetError: An input is neither an image nor a video file, or the disk is full.
+    `threads` is the number of OpenCV's threads per process; those of the nets are set in the batch's recognizer. Raises
+    `EmodetError` if an input is neither an image nor a video file, or the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="emodet-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -112,7 +110,7 @@ def _work(group: list[Source]) -> list[Recognised]:
     if group[0].kind != "video":
         return _batch.pictures(open_images(group, _batch.max_pixels))
     tqdm.set_lock(threading.RLock())  # the default is a multiprocessing lock, reported as leaked after a signal
-    handlers = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, _stop) for number in _SIGNALS}
     try:
         return [_batch.video(group[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
     except KeyboardInterrupt:  # the video's files are complete
@@ -123,7 +121,6 @@ def _work(group: list[Source]) -> list[Recognised]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    global _stopping
-    if not _stopping:  # after Ctrl-C, the parent also sends SIGTERM
-        _stopping = True
-        raise KeyboardInterrupt
+    for each in _SIGNALS:  # after Ctrl-C, the parent also sends SIGTERM
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt

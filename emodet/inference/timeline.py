@@ -18,6 +18,7 @@ _BINS = 1024  # when all are filled, pairs are merged and each bin covers twice 
 _FIRST_BIN_S = 0.05
 _MAX_GAP_S = 1.0
 _MAX_TRACKS, _MAX_DRAWN = 48, 12
+_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # between the ticks of the axis
 _WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 1400, 110, 30, 64, 14, 96
 _BACKGROUND, _INK, _MUTED, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
 
@@ -84,7 +85,9 @@ class Timeline:
         rows = sorted(sorted(self._tracks, key=self._frames, reverse=True)[:_MAX_DRAWN])
         height = _TOP + max(1, len(rows)) * (_ROW + _GAP) + 60
         picture = np.full((height, _WIDTH, 3), _BACKGROUND, dtype=np.uint8)
-        draw_text(picture, _shortened(title, _WIDTH - 40, 0.75), (20, 34), 0.75, _INK)
+        while len(title) > 8 and text_size(title, 0.75)[0] > _WIDTH - 40:
+            title = "..." + title[8:]
+        draw_text(picture, title, (20, 34), 0.75, _INK)
         self._legend(picture)
         end_s = max(self.end_s + self._bin_s, 1e-3)
         self._axis(picture, end_s, height - 60)
@@ -130,30 +133,14 @@ class Timeline:
                 x += 22 + text_size(name, 0.5)[0] + 22
 
     def _axis(self, picture: UInt8, end_s: float, bottom: int) -> None:
-        step = _round_step(end_s / 8)
+        step = next((step for step in _STEPS_S if step >= end_s / 8), math.ceil(end_s / 8 / 3600) * 3600)
         for tick in range(int(end_s / step) + 1):
             x = _x(tick * step, end_s)
             cv2.line(picture, (x, _TOP - 6), (x, bottom), _GRID, 1)
-            text = _clock(tick * step, step)
+            seconds = datetime.timedelta(seconds=round(tick * step))
+            text = f"{tick * step:.1f} s" if step < 1 else str(seconds).removeprefix("0:")
             draw_text(picture, text, (x - text_size(text, 0.5)[0] // 2, bottom + 22), 0.5, _MUTED)
 
 
 def _x(time_s: float, end_s: float) -> int:
     return _LEFT + round((_WIDTH - _LEFT - _RIGHT) * time_s / end_s)
-
-
-def _round_step(seconds: float) -> float:
-    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-    return next((step for step in steps if step >= seconds), math.ceil(seconds / 3600) * 3600)
-
-
-def _clock(seconds: float, step: float) -> str:
-    if step < 1:
-        return f"{seconds:.1f} s"
-    return str(datetime.timedelta(seconds=round(seconds))).removeprefix("0:")
-
-
-def _shortened(text: str, width: int, scale: float) -> str:
-    while len(text) > 8 and text_size(text, scale)[0] > width:
-        text = "..." + text[8:]
-    return text

@@ -27,7 +27,6 @@ _MIN_SCORE = 0.6
 _OVERLAP = 0.3
 _MAX_DOWNLOAD = 4_000_000
 _MAX_FILE = 100_000_000
-_ERRORS_ONLY = 2
 
 
 class YuNet:
@@ -46,7 +45,7 @@ class YuNet:
         # The OpenCV object stores its input size and buffers, so only one call can run at a time.
         self._lock = threading.Lock()
         self._input = (320, 320)
-        level = cv2.utils.logging.setLogLevel(_ERRORS_ONLY)  # OpenCV 5 warns about a default target
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of a default target
         try:
             # Read here, because OpenCV cannot open every path on Windows.
             data = np.frombuffer(read_regular(path, _MAX_FILE), dtype=np.uint8)

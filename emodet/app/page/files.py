@@ -4,7 +4,6 @@ The page runs the model file and the detector in the browser. ``page.json`` cont
 thresholds, smoothing), generated from the Python definitions.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -40,7 +39,6 @@ _WEBGPU = (
     *("runtime/ort-webgpu.js", "runtime/ort-wasm-simd-threaded.asyncify.js"),
     "runtime/ort-wasm-simd-threaded.asyncify.wasm.gzip",
 )
-_ARGUMENTS = ("format", "output", "model")
 _FORMAT_VERSION = 1
 
 
@@ -50,7 +48,8 @@ def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str,
     `path` is a model file, `server` a description of the page's server as JSON types. Raises `EmodetError` if the model
     file is invalid, or the installation lacks the runtime.
     """
-    info, model = read_model_file(path).info, path.read_bytes()
+    file, model = read_model_file(path), path.read_bytes()
+    info = file.info
     weights = centerface.weights_file().read_bytes()
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
     colours = (*class_colours(info.class_names), UNCERTAIN_COLOUR)
@@ -65,7 +64,7 @@ def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str,
         "model": {
             "file": model_name,
             "bytes": len(model),
-            "sha256": hashlib.sha256(model).hexdigest(),
+            "sha256": file.sha256,
             "card": model_card(path),
             "colours": dict(zip((*info.class_names, UNCERTAIN), colours, strict=True)),
             **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
@@ -137,7 +136,7 @@ def _write_page(arguments: Sequence[str]) -> int:
     settings: dict[str, str] = {}
     for argument in arguments:
         key, sign, value = argument.partition("=")
-        if not sign or key not in _ARGUMENTS:
+        if not sign or key not in ("format", "output", "model"):
             raise EmodetError(f"{argument}: format=web accepts only output=DIR and model=FILE.onnx")
         settings[key] = value
     if settings["format"] != "web":
