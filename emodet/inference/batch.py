@@ -190,7 +190,7 @@ class Batch:
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
             sinks: list[pipeline.Sink] = [] if rows is None else [pipeline.RowSink(rows, source.name)]
             # Right after the rows, so that a signal rarely arrives in between and the summary agrees with the rows.
-            sinks += [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
+            sinks += [_Counts(counts, self.summary, bar), *self._sinks(source, video)]
             try:
                 stream = dataclasses.replace(self.stream, note=live or self.show)
                 pipeline.recognise_stream(self.recognizer, video, sinks, stream)
@@ -218,14 +218,14 @@ class Batch:
 class _Counts(pipeline.Sink):
     """Counts the results of one video and moves its progress bar."""
 
-    def __init__(self, counts: SourceSummary, summary: Summary, bar: Any, live: bool) -> None:
+    def __init__(self, counts: SourceSummary, summary: Summary, bar: Any) -> None:
         super().__init__()
-        self._counts, self._summary, self._bar, self._live = counts, summary, bar, live
+        self._counts, self._summary, self._bar = counts, summary, bar
 
     def write(self, result: pipeline.FrameResult) -> None:
         if result.fresh:
             self._counts.add(result.faces)
-            self._summary.meter.add(result.age_s if self._live else result.recognised_s)
+            self._summary.meter.add(result.latency_s)
         self._bar.update(result.frame.index + 1 - self._bar.n)
 
 

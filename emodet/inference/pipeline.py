@@ -40,8 +40,7 @@ class FrameResult:
         hidden: Boxes of all faces seen in the last second; None if faces are not hidden.
         maps: Heat maps; None if not requested.
         fresh: Whether this frame was recognised and not skipped because of `every`.
-        recognised_s: Time for detection and recognition, in seconds.
-        age_s: Time from capture to result, in seconds; the latency of a live source.
+        latency_s: Time to the result, in seconds; from the capture of a live frame, else from the start of recognition.
         note: Frame rate and latency as text.
     """
 
@@ -50,8 +49,7 @@ class FrameResult:
     hidden: tuple[Box, ...] | None
     maps: tuple[HeatMap, ...] | None
     fresh: bool
-    recognised_s: float
-    age_s: float
+    latency_s: float
     note: str
 
     @cached_property
@@ -232,15 +230,15 @@ def recognise_video(
         meter = Meter()
         faces: tuple[Face, ...] = ()
         maps: tuple[HeatMap, ...] | None = None
-        started = done = 0.0
+        latency_s = 0.0
         with closing(frames):
             for number, frame in enumerate(frames):
                 fresh = number % step == 0
                 if fresh:
-                    started = time.perf_counter()
+                    started = time.perf_counter() if close is None else frame.taken_s
                     faces = stream.step(frame.image_rgb, frame.time_s)
-                    done = time.perf_counter()
-                    meter.add(done - (started if close is None else frame.taken_s))
+                    latency_s = time.perf_counter() - started
+                    meter.add(latency_s)
                     if options.explain:
                         maps = heat_maps(recognizer, frame.image_rgb, faces)
                 elif not all_frames:
@@ -249,6 +247,6 @@ def recognise_video(
                     stream.locate(frame.image_rgb, frame.time_s)
                 hidden = tuple(track.detection.box for track in stream.tracks) if options.hide else None
                 note = meter.note if options.note else ""
-                yield FrameResult(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, note)
+                yield FrameResult(frame, faces, hidden, maps, fresh, latency_s, note)
 
     return read_ahead(results(), capacity=2, before_close=close)
