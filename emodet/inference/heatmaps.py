@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from emodet.arrays import Float32, UInt8
-from emodet.errors import require
 from emodet.inference.faces import Detection, Face
 from emodet.inference.overlay import HeatMap
 from emodet.inference.recognizer import Recognizer
@@ -40,13 +39,8 @@ def occlusion_map(model: ModelFile, crop: UInt8, class_name: str) -> Float32:
         float32, (size, size): decrease of the class's log odds, ln(p / (1 - p)), when the surroundings of a pixel are
         covered with the crop's mean colour; negative for an increase. Unlike log odds, probabilities near 1 hardly
         change.
-
-    Raises:
-        EmodetError: The model file has no such class.
     """
-    names = model.info.class_names
-    require(class_name in names, "class", class_name, f"one of the model file's: {', '.join(names)}")
-    column = names.index(class_name)
+    column = model.info.class_names.index(class_name)
     size = crop.shape[0]
     patch = max(1, round(size * _PATCH))
     starts = np.linspace(0, size - patch, _STEPS).round().astype(int)

@@ -94,13 +94,8 @@ def _decoded(data: bytes, name: str, notes: list[str], max_pixels: int) -> UInt8
 def fetch_image(url: str, name: str) -> bytes:
     """Download an image of at most 256 MB in at most a minute. It is recognised by content type and first bytes.
 
-    Args:
-        url: An http or https address; ``user:password@`` in it is sent as basic authentication.
-        name: Name for messages.
-
-    Raises:
-        NoImageError: The response is not an image.
-        EmodetError: The address cannot be reached, or the image exceeds the limits.
+    ``user:password@`` in the http or https address is sent as basic authentication; `name` is for messages. Raises
+    `NoImageError` if the response is not an image, and `EmodetError` if the address cannot be reached.
     """
     # Deferred: a third of the import time of a recognizer.
     import ssl

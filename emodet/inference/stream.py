@@ -73,10 +73,10 @@ class FaceStream:
         # While a face is missing, detect in every frame until its track ends.
         if not visible or len(visible) < len(self._tracker.tracks) or self._since >= self._detect_every:
             return None
-        moved = self._follower.follow([track.detection for track in visible])
-        if any(detection is None for detection in moved):
+        followed = self._follower.follow([track.detection for track in visible])
+        moved = [detection for detection in followed if detection is not None]
+        if len(moved) < len(visible):
             return None
         for track, detection in zip(visible, moved, strict=True):
-            if detection is not None:
-                track.detection, track.seen_s = detection, time_s
+            track.detection, track.seen_s = detection, time_s
         return visible
