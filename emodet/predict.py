@@ -27,11 +27,10 @@ from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.opening import open_images
 from emodet.inference.pipeline import StreamOptions, WindowClosed
-from emodet.inference.progress import Progress
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
-from emodet.inference.summary import Summary
+from emodet.inference.summary import Progress, Summary
 from emodet.inference.tracking import Smoothing
 from emodet.installation import Terminated, command_parser, count, exit_status, exit_with, number
 from emodet.onnx_session import PROVIDERS

@@ -1,19 +1,20 @@
-"""Counts, frame rate and latency of a run, printed at its end and written to `summary.json`."""
+"""Counts, frame rate and latency of a run, printed and in `summary.json`; its progress for `--resume`."""
 
 import dataclasses
 import json
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from emodet.emotions import UNCERTAIN
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.inference.faces import Face
 from emodet.inference.rows import RowsError
 from emodet.inference.sources import printable
@@ -21,6 +22,7 @@ from emodet.inference.sources import printable
 _MAX_PRINTED = 5  # file names per printed line
 _MAX_LISTED = 1000  # inputs, failed inputs, skipped files and written files in summary.json
 _NOTE_EVERY = 10
+_RESTART_HINT = "name another folder, or leave out --resume to start again"
 
 _log = logging.getLogger(__name__)
 
@@ -180,6 +182,80 @@ class Summary:
         return json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
 
 
+class Progress:
+    """The file ``progress.jsonl``: the run's settings, then one line per finished batch of inputs; a context manager.
+
+    A line contains the size of the rows file after the batch, and name, number of faces and error of each input. A
+    resumed run truncates the rows file to the size in the last complete line, and repeats later inputs as well as
+    inputs that failed without a row.
+
+    Attributes:
+        resumed: Whether to append to existing rows.
+        earlier: Number of inputs that an earlier run finished.
+    """
+
+    def __init__(self, rows: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        """Start a progress file, or resume it; raises `EmodetError` if it is missing, damaged or of other settings."""
+        self._rows, self._path = rows, rows.with_name("progress.jsonl")
+        self._done: set[int] = set()
+        self.resumed = False
+        header = json.dumps(settings, ensure_ascii=False)
+        with os_errors(f"--output {rows.parent}: {self._path.name} could not be opened"):
+            if resume and (self._path.exists() or rows.exists()):
+                self.resumed = self._resume(json.loads(header)) > 0
+            else:
+                self._path.write_text(header + "\n", encoding="utf-8")
+            self._file = self._path.open("a", encoding="utf-8")
+        self.earlier = len(self._done)
+
+    def __contains__(self, name: str) -> bool:
+        return hash(name) in self._done
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # `add` has already reported a full disk
+            self._file.close()
+
+    def add(self, inputs: Sequence[SourceSummary]) -> None:
+        """Record finished inputs, after their rows were written."""
+        lines = [[each.name, each.faces, *([each.error] if each.error else [])] for each in inputs]
+        with os_errors(f"{self._path}: could not be written", kind=RowsError):
+            line = {"size": self._rows.stat().st_size, "inputs": lines}
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    def _resume(self, header: Mapping[str, Any]) -> int:
+        """Truncate both files after the last complete batch; returns the size of the rows file."""
+        for path in (self._path, self._rows):
+            if not path.exists():
+                raise EmodetError(f"--resume: there is no {path}; {_RESTART_HINT}")
+        end = size = 0
+        try:
+            with self._path.open("rb") as lines:
+                for line in lines:
+                    if not line.endswith(b"\n"):  # the run was killed while writing this line
+                        break
+                    values = json.loads(line)
+                    if not end:
+                        _compare(values, header)
+                    else:
+                        size = values["size"]
+                        self._done.update(hash(each[0]) for each in values["inputs"] if len(each) == 2 or each[1])
+                    end += len(line)
+            if not end:  # emptied by a power cut, say: the rows stay
+                raise ValueError
+        except (ValueError, TypeError, LookupError):
+            raise EmodetError(f"--resume: {self._path} is damaged; {_RESTART_HINT}") from None
+        if self._rows.stat().st_size < size:
+            raise EmodetError(f"--resume: {self._rows} is shorter than {self._path.name} states; {_RESTART_HINT}")
+        for path, length in ((self._path, end), (self._rows, size)):
+            with path.open("r+b") as file:
+                file.truncate(length)
+        return size
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
@@ -188,3 +264,10 @@ def _first_of(names: Sequence[str], count: int) -> str:
     """Join the first of `count` names for a line."""
     more = f" and {count - _MAX_PRINTED} more" if count > _MAX_PRINTED else ""
     return ", ".join(names[:_MAX_PRINTED]) + more
+
+
+def _compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changed:
+        values = ", ".join(f"{key}={new.get(key)} instead of {old.get(key)}" for key in changed)
+        raise EmodetError(f"--resume: the rows were made with other settings: {values}; {_RESTART_HINT}")
