@@ -117,7 +117,7 @@ def _settings(options: argparse.Namespace, listener: socket.socket) -> Settings:
     local = ipaddress.ip_address(address).is_loopback
     token = (os.environ.get(TOKEN_VARIABLE) or None) if options.token is None else options.token
     # The printed address can be another loopback address, such as 127.0.1.1 for the host name in Debian.
-    named = frozenset(name.lower() for name in (*options.allowed_host, *((options.host, address) if local else ())))
+    names = frozenset(name.lower() for name in (*options.allowed_host, *((options.host, address) if local else ())))
     return Settings(
         models=tuple(options.model),
         detector=options.detector,
@@ -125,7 +125,7 @@ def _settings(options: argparse.Namespace, listener: socket.socket) -> Settings:
         threads=options.threads,
         workers=options.workers,
         token=secrets.token_urlsafe(24) if token is None and not local else token,
-        hosts=named | LOOPBACK if local or named else None,
+        hosts=names | LOOPBACK if local or names else None,
         secure=local or options.certificate is not None,
         tls=options.certificate is not None,
         limits=Limits(**{field: factor * getattr(options, field) for _, field, factor, *_ in _LIMITS}),

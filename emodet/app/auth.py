@@ -85,9 +85,8 @@ class AuthMiddleware:
             )
             return response
         scheme, bearer = get_authorization_scheme_param(request.headers.get("authorization"))
-        if scheme.lower() == "bearer" and self._is_token(bearer.strip()):
-            return None
-        if self._is_token(request.cookies.get(COOKIE)):
+        sent_token = scheme.lower() == "bearer" and self._is_token(bearer.strip())
+        if sent_token or self._is_token(request.cookies.get(COOKIE)):
             return None
         way_out = "Open the address that the command printed, or send the header Authorization: Bearer TOKEN."
         headers = {"WWW-Authenticate": "Bearer"}

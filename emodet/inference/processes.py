@@ -31,7 +31,7 @@ PICTURES = 16
 
 _batch: Batch  # of this worker process
 _folder: Path
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_stopping = False
 
 
 def recognise_in_processes(
@@ -110,7 +110,7 @@ def _work(group: list[Source]) -> list[Recognised]:
     if group[0].kind != "video":
         return _batch.pictures(open_images(group, _batch.max_pixels))
     tqdm.set_lock(threading.RLock())  # the default is a multiprocessing lock, reported as leaked after a signal
-    handlers = {number: signal.signal(number, _stop) for number in _SIGNALS}
+    handlers = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return [_batch.video(group[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
     except KeyboardInterrupt:  # the video's files are complete
@@ -121,6 +121,7 @@ def _work(group: list[Source]) -> list[Recognised]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    for each in _SIGNALS:  # after Ctrl-C, the parent also sends SIGTERM
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    global _stopping
+    if not _stopping:  # after Ctrl-C, the parent also sends SIGTERM
+        _stopping = True
+        raise KeyboardInterrupt

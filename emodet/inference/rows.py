@@ -88,8 +88,7 @@ class RowWriter:
         self._errors = functools.partial(os_errors, f"{name}: rows could not be written", kind=RowsError)
         self._open = ExitStack()
         with self._errors():
-            opened = self._open.enter_context(self._opened(target)) if isinstance(target, Path) else target
-            self._stream: Any = opened
+            self._stream: Any = self._open.enter_context(self._opened(target)) if isinstance(target, Path) else target
             if kind == "csv":
                 self._csv = csv.DictWriter(self._stream, row_columns(class_names), lineterminator="\n")
                 if not append:
