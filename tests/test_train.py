@@ -294,7 +294,8 @@ def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path
     net = read_checkpoint(RunFolder(run).best)["hyper_parameters"]["net"]
     assert net == {"_target_": "own_classes.OwnNet", "width": 6}
     # Other tests of this process may have trusted more packages.
-    assert re.search(rf"emodet\.export checkpoint={run} output=out 'trust=\[(\w+,)*own_classes\]'", capfd.readouterr().out)
+    command_line = rf"emodet\.export checkpoint={run} output=out 'trust=\[(\w+,)*own_classes\]'"
+    assert re.search(command_line, capfd.readouterr().out)
     trusting = [f"checkpoint={run}", "trust=[own_classes]"]
     assert command("emodet.evaluate", *trusting, "resamples=0", "errors=0") == 0
     assert command("emodet.export", *trusting, "formats=[fp32]", "calibration_faces=16", "force=true") == 0
