@@ -20,7 +20,8 @@ class SoftCrossEntropy(nn.Module):
 
     Args:
         label_smoothing: Share of each target that is distributed over all classes (Szegedy et al. 2016, section 7).
-        class_weights: One weight per class; ``balanced`` for weights inverse to `class_counts`; None for equal weights.
+        class_weights: One weight per class; ``balanced`` for weights inverse to `class_counts`, as in scikit-learn;
+            None for equal weights.
         focal_gamma: Exponent of the factor 1 - p, which reduces the loss of well-classified faces; 0 is plain cross
             entropy (Lin et al. 2017, section 3, without its class weight).
         logit_adjustment: Factor τ of the log prior that is added to the logits in training, so that the logits without
@@ -46,7 +47,8 @@ class SoftCrossEntropy(nn.Module):
         self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
         weight = adjustment = None
         if class_weights == "balanced":
-            weight = torch.tensor(balanced_class_weights(_counted("loss.class_weights=balanced", class_counts)))
+            counted = torch.tensor(_counted("loss.class_weights=balanced", class_counts), dtype=torch.float64)
+            weight = (counted.sum() / (len(counted) * counted)).float()
         elif class_weights is not None:
             weight = torch.tensor([float(each) for each in class_weights])
             fits = bool(weight.isfinite().all() and (weight >= 0).all() and weight.sum() > 0)
@@ -113,12 +115,6 @@ class ConcordanceLoss(nn.Module):
         spread = (share * (x.square() + y.square())).sum(dim=0) + (mean_x - mean_y).square()
         lacking = torch.where(count > 0, 1 - 2 * covariance / (spread + _LEAST), 0)
         return lacking.sum() / (count > 0).sum().clamp_min(1)
-
-
-def balanced_class_weights(counts: Sequence[int]) -> list[float]:
-    """Return weights inverse to class frequencies, with mean 1 over the faces (scikit-learn's "balanced")."""
-    total = sum(counts)
-    return [total / (len(counts) * count) for count in counts]
 
 
 def _counted(argument: str, counts: Sequence[int] | None) -> list[int]:

@@ -14,7 +14,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
-from emodet.models.losses import SoftCrossEntropy, balanced_class_weights
+from emodet.models.losses import SoftCrossEntropy
 from emodet.models.metrics import FaceOutputs, TrainingMetrics, monitored_names, split_scores
 
 
@@ -34,7 +34,8 @@ def test_balanced_class_weights_are_scikit_learns_and_logits_shift_by_the_log_pr
     utilities = pytest.importorskip("sklearn.utils.class_weight")
     labels = np.repeat(np.arange(4), [10, 3, 1, 6])
     expected = utilities.compute_class_weight("balanced", classes=np.arange(4), y=labels)
-    assert balanced_class_weights([10, 3, 1, 6]) == pytest.approx(expected.tolist())
+    weights = SoftCrossEntropy(class_weights="balanced", class_counts=[10, 3, 1, 6]).weight
+    assert weights.tolist() == pytest.approx(expected.tolist())
     logits, emotion = made_logits(3)
     adjusted = SoftCrossEntropy(logit_adjustment=1.5, class_counts=[50, 20, 15, 10, 5])
     expected = F.cross_entropy(logits + 1.5 * torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log(), emotion)
