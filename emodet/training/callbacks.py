@@ -161,4 +161,3 @@ class EMA(callbacks.WeightAveraging):
             average(averages, [each.to(averages[0].dtype) for each in current], count)  # precision=64-true
 
         super().__init__(multi_avg_fn=update)
-        self.decay = decay

@@ -6,10 +6,8 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -136,10 +134,12 @@ def _identity(run: RunFolder, init: Mapping[str, Any]) -> dict[str, Any]:
 def _start(init: Mapping[str, Any]) -> Any:
     """Call `wandb.init` without prompts; offline if the service cannot be reached."""
     import wandb
+    from requests.utils import get_netrc_auth
 
     for name, seconds in _WANDB_TIMEOUTS.items():
         os.environ.setdefault(name, seconds)
-    decided = os.environ.get("WANDB_MODE") or _has_credentials()
+    decided = any(os.environ.get(f"WANDB_{name}") for name in ("MODE", "API_KEY", "IDENTITY_TOKEN_FILE"))
+    decided = decided or get_netrc_auth(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai") is not None
     for mode in (None, "offline") if decided else ("offline",):
         try:
             return wandb.init(**init, mode=mode)
@@ -148,13 +148,3 @@ def _start(init: Mapping[str, Any]) -> Any:
             log.warning("Weights & Biases did not start%s (%s)", "" if mode else "; trying offline", reason)
             wandb.teardown()
     raise EmodetError(f"logger=wandb: wandb does not start, not even offline ({reason}); use logger=csv")
-
-
-def _has_credentials() -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
-    try:
-        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, NetrcParseError):
-        return False
