@@ -247,10 +247,8 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
             raise EmodetError(f"{name}: HEIC is read with the package pillow-heif: {install('heic')}") from None
-        if data[:4] in (b"II*\0", b"MM\0*"):
-            kind = "a TIFF that is cut off, or of a kind that is not read, as RGB of floating-point numbers"
-            raise EmodetError(f"{name}: {kind}; save it as PNG") from None
-        raise EmodetError(f"{name}: not an image ({', '.join(_FORMATS)} are read), or cut off") from None
+        kinds = f"not an image, cut off, or of a kind that is not read ({', '.join(_FORMATS)} are)"
+        raise EmodetError(f"{name}: {kinds}; save it as PNG") from None
     except Image.DecompressionBombError:
         limit = f"the limit of {max_pixels:,}, or twice PIL.Image.MAX_IMAGE_PIXELS"
         raise TooManyPixelsError(f"{name}: more pixels than {limit}") from None

@@ -58,10 +58,7 @@ def open_session(
     try:
         session = onnxruntime.InferenceSession(data, options, providers=wanted)
     except Exception as problem:  # onnxruntime's exceptions have no common base
-        if "external" in str(problem).lower() or os.devnull in str(problem):
-            reason = "it stores weights in other files; a model file is one file"
-        else:
-            reason = "not an ONNX model, or truncated or damaged"
+        reason = "not an ONNX model, truncated or damaged, or its weights are in other files; a model file is one file"
         raise EmodetError(f"{name}: {reason} ({problem})") from None
     if missing := [provider for provider in wanted if provider not in session.get_providers()]:
         raise EmodetError(

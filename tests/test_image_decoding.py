@@ -110,7 +110,7 @@ def test_floating_point_tiff_and_pnm(most):
         found = decode_rgb(data)
         assert np.abs(found[:, :, 0] - values / most * 255).max() <= 1
     colour = cv2.imencode(".tif", np.zeros((8, 8, 3), np.float32))[1].tobytes()
-    with pytest.raises(EmodetError, match=r"a\.tif: a TIFF .* PNG"):
+    with pytest.raises(EmodetError, match=r"a\.tif: .* PNG"):
         decode_rgb(colour, name="a.tif")
 
 
