@@ -125,7 +125,7 @@ def test_missing_data_and_unusable_outputs_name_the_way_out(refused, tmp_path, m
         assert part in error
     (tmp_path / "file").touch()
     monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path / "file" / "outputs"))
-    assert "EMODET_OUTPUTS=" in refused("emodet.train", "experiment=baseline", "data=synthetic")
+    assert "EMODET_OUTPUTS=" in refused("emodet.train", "experiment=baseline")
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,11 @@ class RunFolder:
             raise EmodetError(
                 f"hydra.run.dir={self.path}: another training runs in this folder; name another"
             ) from None
+        except OSError as problem:
+            raise EmodetError(
+                f"{self.path}: cannot be written ({problem.strerror or problem}); EMODET_OUTPUTS=FOLDER or "
+                "hydra.run.dir=FOLDER names another place"
+            ) from None
         with held:
             yield
 

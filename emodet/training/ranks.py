@@ -14,6 +14,7 @@ import cv2
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
+from emodet.errors import os_errors
 from emodet.files import default_outputs
 
 _FIRST = "_EMODET_FIRST_RANK"
@@ -31,7 +32,7 @@ def rank_arguments(arguments: Sequence[str]) -> list[str]:
     """Return the arguments for Hydra, with which ranks other than the first write no log and no folder."""
     arguments = list(arguments)
     if rank() == 0:
-        os.environ["EMODET_OUTPUTS"] = str(default_outputs())  # for Hydra: not empty, and with ~ expanded
+        _require_outputs(arguments)
         os.environ[_FIRST] = str(os.getpid())  # for the ranks that Lightning starts from here
         return arguments
     if (first := os.environ.get(_FIRST)) is not None:
@@ -50,6 +51,16 @@ def _end_with(first: int) -> None:
         time.sleep(1)
     sys.stderr.write(f"rank {rank()}: the first process ended unexpectedly (out of memory?); stopping\n")
     os._exit(1)
+
+
+def _require_outputs(arguments: Sequence[str]) -> None:
+    """Raise `EmodetError` if the folder for outputs cannot be created; Hydra would print a traceback."""
+    if any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
+        return
+    outputs = default_outputs()
+    os.environ["EMODET_OUTPUTS"] = str(outputs)  # for Hydra: not empty, and with ~ expanded
+    with os_errors(f"EMODET_OUTPUTS={outputs}: cannot be made", "; hydra.run.dir=FOLDER names another place"):
+        outputs.mkdir(parents=True, exist_ok=True)
 
 
 def set_threads(threads: int | None) -> None:
