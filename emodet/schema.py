@@ -14,6 +14,30 @@ from typing import Any, Literal, NamedTuple
 from emodet.errors import EmodetError, nearest
 from emodet.models.build import target_of
 
+RENAMED_KEYS: Mapping[str, str] = {
+    "data.selection": "data.val_from",
+    "data.balanced": "data.sampling=balanced",
+    "training.select_by": "training.monitor",
+    "training.sharpness": "training.sam_rho",
+    "training.mixing_chance": "training.mix_prob",
+    "training.resolutions": "training.progressive_sizes",
+    "training.keep": "callbacks.best.keep",
+    "training.patience": "callbacks.early_stopping.patience, with callbacks=[default,early_stopping]",
+    "training.weight_averaging": "callbacks.ema.decay, with callbacks=[default,ema]",
+    "net.name": "net=NAME, or net._target_=PACKAGE.CLASS",
+    "net.arguments": "net.KEY for each argument",
+    "optimizer.name": "optimizer=NAME, or optimizer._target_=PACKAGE.CLASS",
+    "scheduler.name": "scheduler=NAME",
+    "logger.name": "logger=NAME, or logger.NAME._target_=PACKAGE.CLASS",
+    **{f"logger.{key}": f"callbacks.run_logger.{key}" for key in ("pictures", "artifacts")},
+    **{f"logger.{key}": f"logger.wandb.{key}" for key in ("project", "entity", "group", "tags")},
+    "role": "split",
+    "loss.valence_arousal": "training.valence_arousal",
+    "sweep": "hydra.sweeper.n_trials, study and params, and hydra.launcher.n_jobs",
+}
+"""Renamed keys and their new names, for the error of an unknown key."""
+
+
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _OF_CLASS = "{_target_: PACKAGE.CLASS, …}"
 
@@ -110,6 +134,8 @@ def _checked(group: Group, values: Any, path: str, given: set[str]) -> dict[str,
     target, is_spec, is_open = group.target, group.target is None, False
     result: dict[str, Any] = {}
     if not isinstance(values, Mapping):
+        if target is None and path[:-1] in RENAMED_KEYS:
+            raise unknown_key(path[:-1], ())
         expected = f"a group of keys ({', '.join(group.keys(target))})" if target else _OF_CLASS
         raise EmodetError(f"{path[:-1]}={values}: expected {expected}")
     if target is None:
@@ -156,7 +182,10 @@ def without_none(value: Any) -> Any:
 
 
 def unknown_key(key: str, known: Sequence[str], target: str = "") -> EmodetError:
-    """Return the error for an unknown key, with the nearest known key, or all known keys."""
+    """Return the error for an unknown key, with its new name, the nearest known key, or all known keys."""
+    for old, new in RENAMED_KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            return EmodetError(f"{key}: renamed to {new}")
     return EmodetError(f"{key}: {target + ' has' if target else 'there is'} no such key; {nearest(key, known)}")
 
 

@@ -18,7 +18,7 @@ from emodet.config import TrainConfig
 from emodet.data.datamodule import build_datamodule
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
-from emodet.schema import checked
+from emodet.schema import RENAMED_KEYS, checked
 from emodet.synthetic.releases import write_release
 from emodet.training.folder import RunFolder
 
@@ -100,6 +100,22 @@ def test_a_sweep_has_a_folder_of_its_own(command, monkeypatch, tmp_path):
     assert command("emodet.train", "-m", "experiment=ferplus", "data.root=/no/such/folder", "seed=1,2") == 1
     (sweep,) = (tmp_path / "ferplus").glob("*_sweep")
     assert {"0", "1", "comparison.html"} <= {path.name for path in sweep.iterdir()}
+
+
+CLASSES = {
+    **{"net": "emodet.models.residual_cnn.ResidualCNN", "loss": "emodet.models.losses.SoftCrossEntropy"},
+    **{"optimizer": "torch.optim.SGD", "scheduler": "emodet.models.optimization.cosine"},
+}
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_an_old_key_names_the_new_one(old):
+    group, _, key = old.rpartition(".")
+    own = {key: 1, **({"_target_": CLASSES[group]} if group in CLASSES else {})}
+    with pytest.raises(EmodetError) as caught:
+        checked(TrainConfig, {group: own} if group else own)
+    assert str(caught.value).startswith(old)
+    assert RENAMED_KEYS[old] in str(caught.value)
 
 
 def test_values_are_converted_to_the_types_of_the_signature():
