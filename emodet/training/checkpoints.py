@@ -159,7 +159,9 @@ def read_card(file: Path) -> tuple[dict[str, Any], ModelInfo]:
 
 def load_weights(file: Path) -> tuple[EmotionClassifier, ModelInfo]:
     """Rebuild a classifier from plain weights and their card, in evaluation mode."""
-    weights, (net, card) = read_checkpoint(file), read_card(file)
+    if not file.is_file():
+        raise EmodetError(f"weights {file}: there is no such file")
+    net, card = read_card(file)
     classifier = EmotionClassifier(
         net=net,
         class_names=card.class_names,
@@ -168,7 +170,7 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, ModelInfo]:
         valence_arousal=1.0 if card.outputs == OUTPUTS else None,
     )
     try:
-        classifier.net.load_state_dict(weights)
+        classifier.net.load_state_dict(read_checkpoint(file))
     except (RuntimeError, TypeError) as problem:
         raise EmodetError(f"weights {file}: not of the net {net} ({problem})") from None
     classifier.temperature.copy_(torch.tensor(card.temperature))
