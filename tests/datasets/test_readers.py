@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from made_files import png_bomb, put, put_text
 from made_reader import picture
 from made_releases import RELEASES
@@ -48,7 +50,8 @@ def has_note(listing, *parts):
 
 
 BINARY = ("affectnet_npy", "ferplus", "image_label_parquet")
-WITH_TEXT = [name for name in RELEASES if name not in (*BINARY, "jaffe", "ckplus", "class_folders")]
+NAMES_ALONE = ("jaffe", "ckplus", "class_folders")  # no file says anything about the faces
+WITH_TEXT = [name for name in RELEASES if name not in (*BINARY, *NAMES_ALONE)]
 WITH_PICTURES = [name for name in RELEASES if name not in (*BINARY[1:], "fer2013", "ferplus_csv")]
 TRAIN, LAST_VAL, LAST_TEST = ["train"] * 8, ["train"] * 6 + ["val"] * 2, ["train"] * 6 + ["test"] * 2
 USAGES, TWO, BOX = ["train", "train", "val", "test"] * 2, ("anger", "happiness"), (5, 5, 35, 35)
@@ -272,6 +275,24 @@ def test_a_damaged_list_is_refused_by_name_or_changes_no_other_face(name, fault,
     assert str(made.root) in said
     for record in samples:
         assert (before[record.key].emotion, before[record.key].split) == (record.emotion, record.split)
+
+
+@pytest.mark.parametrize("name", [name for name in RELEASES if name not in NAMES_ALONE])
+@given(data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_list_with_any_changed_bytes_is_read_or_refused(name, tmp_path, data):
+    root = tmp_path / "release"
+    if not root.exists():
+        made = RELEASES[name](root)
+        made.said_in.rename(tmp_path / "whole")
+        (tmp_path / "place").write_text(str(made.said_in))
+    whole = (tmp_path / "whole").read_bytes()
+    at, new = data.draw(st.integers(0, len(whole))), data.draw(st.binary(max_size=12))
+    rest = b"" if data.draw(st.booleans()) else whole[at + len(new) :]
+    Path((tmp_path / "place").read_text()).write_bytes(whole[:at] + new + rest)
+    for reader in ("auto", name):
+        with contextlib.suppress(EmodetError):
+            read(root, reader)
 
 
 def test_few_missing_pictures_are_counted_and_named_and_many_stop(tmp_path):
