@@ -149,13 +149,14 @@ class EmotionClassifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build the loss and check the extras; raises `EmodetError` if one does not fit."""
-        if self.loss is None and self.loss_spec is not None:
+        if self.loss is None and self.loss_spec is not None and stage != "predict":
             require_trusted(self.loss_spec, nn.Module, "loss")
             self.loss = build(self.loss_spec, "loss").to(self.device)
         if isinstance(self.loss, SoftCrossEntropy):
             self.loss.require_classes(self.class_names)
         if stage == "fit":
             for extra in self.extras:
+                extra.check(self.preprocessing.size)
                 extra.setup(self)
 
     def on_fit_start(self) -> None:
@@ -265,6 +266,12 @@ class EmotionClassifier(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test", self.test_outputs)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """Return logits float32 (N, K), emotion and index int64 (N,) and, with that head, valence_arousal (N, 2)."""
+        logits, valence_arousal = self.predict_heads(batch["image"])
+        answers = {"logits": logits, "emotion": batch["emotion"], "index": batch["index"]}
+        return answers if valence_arousal is None else {**answers, "valence_arousal": valence_arousal}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.optimizer_spec, self.net)

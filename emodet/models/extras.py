@@ -27,7 +27,7 @@ class TrainingExtra:
     Random numbers come from torch's generator, which the classifier seeds from (seed, epoch, batch, rank).
     """
 
-    def check(self, size: int, accumulated: int, precision: Any) -> None:
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Raise `EmodetError` if crop size, gradient accumulation or precision are not supported."""
 
     def setup(self, classifier: "EmotionClassifier") -> None:
@@ -126,7 +126,7 @@ class ProgressiveSizes(TrainingExtra):
         pairs = "pairs of (first epoch, side in pixels), epochs rising, sides from 16 pixels on"
         require(fits, "training.progressive_sizes", self.sizes, pairs)
 
-    def check(self, size: int, accumulated: int, precision: Any) -> None:
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Raise `EmodetError` for sides larger than the crops."""
         fits = all(side <= size for _, side in self.sizes)
         require(fits, "training.progressive_sizes", self.sizes, f"sides up to the crops' {size} pixels")
@@ -177,7 +177,7 @@ class SharpnessAware(TrainingExtra):
         require(rho > 0, "training.sam_rho", rho, "a radius above 0, such as 0.05")
         self.rho = rho
 
-    def check(self, size: int, accumulated: int, precision: Any) -> None:
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Raise `EmodetError` for accumulated gradients, whose worst point differs from a batch's, and scaled ones."""
         together = f"training.sam_rho={self.rho:g} does not go together with trainer."
         if accumulated > 1:

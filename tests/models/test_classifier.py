@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from made_classifiers import NAMES, MadeData, made, made_batch, made_trainer
 from own_classes import OwnLoss, OwnNet
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
@@ -102,6 +103,15 @@ def test_logged_metrics_are_those_of_all_val_faces(tmp_path):
     run.test(classifier, data, verbose=False)
     nll = F.cross_entropy(logits[labelled] / 4, faces["emotion"][labelled])
     assert float(run.callback_metrics["test/nll"]) == pytest.approx(float(nll), rel=1e-5)
+
+
+def test_predictions_carry_the_index_of_their_face(tmp_path):
+    classifier = made(valence_arousal=1.0).eval()
+    (answer,) = made_trainer(tmp_path).predict(classifier, DataLoader([made_batch(5)], batch_size=None))
+    logits, both = classifier.predict_heads(made_batch(5)["image"])
+    torch.testing.assert_close(answer["logits"], logits)
+    torch.testing.assert_close(answer["valence_arousal"], both)
+    torch.testing.assert_close(answer["index"], torch.arange(5))
 
 
 def test_a_plateau_counts_validations_not_epochs(tmp_path):
