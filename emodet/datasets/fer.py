@@ -194,7 +194,7 @@ class FerPlus(_Votes, ParquetReader):
         if not is_binary(image):
             raise EmodetError(f"{file}: the column image has the type {image}; encoded pictures belong there")
         if not pa.types.is_integer(index.type) or index.null_count or len(index.unique()) < len(index):
-            raise EmodetError(f"{file}: the column index must hold another whole number in every row")
+            raise EmodetError(f"{file}: the column index must contain a different whole number in each row")
         splits, keys = table.column("split").to_pylist(), [f"{number:05d}" for number in index.to_pylist()]
         strange = sorted({str(split) for split in splits} - {"train", "val", "test"})
         if strange:

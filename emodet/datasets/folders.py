@@ -113,7 +113,7 @@ def relative_path(text: str, where: str) -> str:
     parts = [part for part in slashed.split("/") if part not in ("", ".")]
     is_absolute = slashed.startswith("/") or re.match(r"[A-Za-z]:", slashed)
     if not parts or is_absolute or ".." in parts or "\0" in slashed:
-        raise EmodetError(f"{where}: {text!r} is no path of a picture below the folder of pictures, without ..")
+        raise EmodetError(f"{where}: {text!r}: expected a path relative to the folder of pictures, without ..")
     return "/".join(parts)
 
 

@@ -47,7 +47,7 @@ def write_release(
     Args:
         root: Folder of the release: new, empty, or with the same release.
         faces: Number of faces in ``train``, ``val`` and ``test``.
-        seed: Seed. A picture depends only on seed, split and index.
+        seed: Seed of all pictures.
         size: Side of the stored pictures in pixels.
         balance: Class frequencies in train: those of AffectNet (``affectnet``), or ``uniform``.
         progress: Whether to show a progress bar.
