@@ -126,7 +126,7 @@ class TestStopped:
         pack.verify()
         assert [path.name for path in (tmp_path / "packs").iterdir()] == [pack.folder.name]
 
-    @pytest.mark.parametrize("fault", ["a changed crop", "half a line", "other annotations", "closed gaps"])
+    @pytest.mark.parametrize("fault", ["a changed crop", "half a line", "another listing", "closed gaps"])
     def test_chunks_that_are_damaged_or_of_another_listing_are_made_again(self, tmp_path, monkeypatch, fault):
         faces, bad = records(200, emotion=1), {"train/0130": b""}
         stopped_in = "os.fsync" if fault == "closed gaps" else "emodet.data.packing.table_of"
@@ -141,8 +141,8 @@ class TestStopped:
             crops.flush()
         elif fault == "half a line":
             os.truncate(work / "journal.jsonl", (work / "journal.jsonl").stat().st_size - 100)
-        elif fault == "other annotations":
-            faces = records(200, emotion=2)
+        elif fault == "another listing":
+            faces = records(200, start=20, emotion=1)
         pack = prepare(MadeReader(tmp_path, faces, bad), tmp_path / "packs")
         pack.verify()
         assert pack.fingerprint == prepare(MadeReader(tmp_path, faces, bad), tmp_path / "whole").fingerprint
